@@ -1,0 +1,5 @@
+//! Tasks put together, bounded in time, and handed to threads.
+
+pub(crate) mod cancellable;
+pub(crate) mod sleep;
+pub(crate) mod to_thread;

@@ -1,0 +1,575 @@
+//! Scheduled callbacks: one allocation that the queue runs and the user awaits.
+
+use std::{
+    cell::{Cell, RefCell},
+    cmp, fmt,
+    future::Future as StdFuture,
+    mem,
+    panic::{AssertUnwindSafe, Location, catch_unwind},
+    pin::Pin,
+    rc::Rc,
+    task::{Context as Cx, Poll, Waker},
+    time::Instant,
+};
+
+use crate::{
+    context::{self, ContextRef},
+    error::{Error, Result},
+    event_loop::{
+        EventLoop,
+        exceptions::{ExceptionContext, check_loop},
+        running::{self, WeakLoop},
+        scope::Leaf,
+        timers::TimerKey,
+    },
+};
+
+/// What the queue sees of a callback.
+pub(crate) trait RunHandle {
+    fn run(self: Rc<Self>, event_loop: &EventLoop);
+
+    /// Drops the callback, which will never run. Called by close.
+    fn discard(&self);
+
+    fn summary(&self) -> HandleSummary;
+}
+
+/// What a report says of a callback.
+pub(crate) struct HandleSummary {
+    kind: &'static str,
+    name: &'static str,
+    cancelled: bool,
+    pub(crate) created: &'static Location<'static>,
+}
+
+impl fmt::Display for HandleSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cancelled = if self.cancelled { " cancelled" } else { "" };
+        write!(f, "<{}{cancelled} {} created at {}>", self.kind, self.name, self.created)
+    }
+}
+
+/// A scheduled callback: awaiting it gives what the callback returns.
+///
+/// Dropping a handle does not cancel the callback. A callback that was cancelled gives [`Error::Cancelled`], one that
+/// panicked [`Error::Panicked`].
+///
+/// `Threads:` bound to the loop's.
+///
+/// # Cancel safety
+///
+/// Dropping the wait loses nothing. Cancelling the task that waits does not cancel the callback.
+///
+/// # Examples
+///
+/// ```
+/// asyncio::run(async {
+///     let event_loop = asyncio::get_running_loop()?;
+///     let handle = event_loop.call_soon(|| 40 + 2);
+///     assert_eq!(handle.await?, 42);
+///     Ok(())
+/// })?;
+/// # asyncio::ok(())
+/// ```
+///
+/// asyncio: `asyncio.Handle`. Differs: it can be awaited.
+pub struct Handle<R> {
+    state: Rc<dyn HandleState<R>>,
+    leaf: Leaf,
+}
+
+/// What the user sees of a callback.
+trait HandleState<R>: RunHandle {
+    /// Gives whether it was waiting to run.
+    fn cancel(&self) -> bool;
+    fn cancelled(&self) -> bool;
+    fn poll(&self, cx: &Cx<'_>) -> Poll<Result<R>>;
+    fn loop_id(&self) -> u64;
+    /// An error that the callback was born with and that nobody looked at.
+    fn unread_error(&self) -> Option<Error>;
+    fn as_run(self: Rc<Self>) -> Rc<dyn RunHandle>;
+}
+
+/// A callback, where it stands, and what it gave.
+struct HandleCell<F, R> {
+    stage: RefCell<Stage<F, R>>,
+    /// Set by cancel(), also after the callback has run; never cleared.
+    cancelled: Cell<bool>,
+    waker: Cell<Option<Waker>>,
+    /// Set when the failure went to the exception handler; never cleared.
+    reported: Cell<bool>,
+    /// Taken when the callback runs: a handle that is kept does not keep its context.
+    context: Cell<ContextRef>,
+    loop_id: u64,
+    created: &'static Location<'static>,
+    kind: &'static str,
+}
+
+/// `Waiting --run--> Running --> Done --poll--> Taken`, `Waiting --cancel--> Done`
+enum Stage<F, R> {
+    Waiting(F),
+    Running,
+    Done(Result<R>),
+    Taken,
+}
+
+impl<R: 'static, F: FnOnce() -> R + 'static> HandleCell<F, R> {
+    fn new(
+        event_loop: &EventLoop,
+        stage: Stage<F, R>,
+        context: ContextRef,
+        created: &'static Location<'static>,
+        kind: &'static str,
+    ) -> Rc<Self> {
+        Rc::new(HandleCell {
+            stage: RefCell::new(stage),
+            cancelled: Cell::new(false),
+            waker: Cell::new(None),
+            reported: Cell::new(false),
+            context: Cell::new(context),
+            loop_id: event_loop.inner.shared.id,
+            created,
+            kind,
+        })
+    }
+
+    /// Takes the callback out and leaves `instead`, if it has not run yet.
+    fn take_waiting(&self, instead: Stage<F, R>) -> Option<F> {
+        let mut stage = self.stage.borrow_mut();
+        if !matches!(*stage, Stage::Waiting(_)) {
+            return None;
+        }
+        match mem::replace(&mut *stage, instead) {
+            Stage::Waiting(callback) => Some(callback),
+            _ => None,
+        }
+    }
+
+    fn finish(&self, outcome: Result<R>) {
+        let before = mem::replace(&mut *self.stage.borrow_mut(), Stage::Done(outcome));
+        drop(before);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn give_up(&self) -> bool {
+        let Some(callback) = self.take_waiting(Stage::Done(Err(Error::cancelled()))) else { return false };
+        let context = self.context.take();
+        drop((callback, context));
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        true
+    }
+}
+
+impl<R: 'static, F: FnOnce() -> R + 'static> RunHandle for HandleCell<F, R> {
+    fn run(self: Rc<Self>, event_loop: &EventLoop) {
+        let Some(callback) = self.take_waiting(Stage::Running) else { return };
+        let outcome = match context::enter(self.context.take(), Rc::as_ptr(&self) as usize) {
+            Ok(entered) => {
+                let outcome = catch_unwind(AssertUnwindSafe(callback));
+                drop(entered.leave());
+                outcome.map_err(|payload| Error::panicked(&*payload))
+            }
+            Err(error) => Err(error),
+        };
+        let Err(error) = outcome else { return self.finish(outcome) };
+        // Only a handle that is being awaited has a waker: whoever waits receives the error.
+        let waker = self.waker.take();
+        let awaited = waker.is_some();
+        self.waker.set(waker);
+        self.finish(Err(error.clone()));
+        if !awaited {
+            self.reported.set(true);
+            report_failure(event_loop, self, error);
+        }
+    }
+
+    fn discard(&self) {
+        self.give_up();
+    }
+
+    fn summary(&self) -> HandleSummary {
+        HandleSummary {
+            kind: self.kind,
+            name: std::any::type_name::<F>(),
+            cancelled: self.cancelled.get(),
+            created: self.created,
+        }
+    }
+}
+
+impl<R: 'static, F: FnOnce() -> R + 'static> HandleState<R> for HandleCell<F, R> {
+    fn cancel(&self) -> bool {
+        self.cancelled.set(true);
+        self.give_up()
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancelled.get()
+    }
+
+    fn poll(&self, cx: &Cx<'_>) -> Poll<Result<R>> {
+        let mut stage = self.stage.borrow_mut();
+        match mem::replace(&mut *stage, Stage::Taken) {
+            Stage::Done(outcome) => Poll::Ready(outcome),
+            Stage::Taken => Poll::Ready(Err(Error::InvalidState("Result was already taken".into()))),
+            pending => {
+                *stage = pending;
+                drop(stage);
+                let before = self.waker.replace(Some(cx.waker().clone()));
+                drop(before);
+                Poll::Pending
+            }
+        }
+    }
+
+    fn loop_id(&self) -> u64 {
+        self.loop_id
+    }
+
+    fn unread_error(&self) -> Option<Error> {
+        match &*self.stage.borrow() {
+            Stage::Done(Err(error @ Error::Runtime(_))) if !self.reported.get() => Some(error.clone()),
+            _ => None,
+        }
+    }
+
+    fn as_run(self: Rc<Self>) -> Rc<dyn RunHandle> {
+        self
+    }
+}
+
+/// Gives the failure of a callback that nobody awaits to the exception handler.
+#[cold]
+fn report_failure(event_loop: &EventLoop, handle: Rc<dyn RunHandle>, error: Error) {
+    let created = handle.summary().created;
+    let handle = AnyHandle { handle };
+    let context = ExceptionContext::new(format!("Exception in callback {handle:?}"))
+        .exception(error)
+        .handle(handle)
+        .source_location(created);
+    event_loop.call_exception_handler(&context);
+}
+
+impl<R: 'static> Handle<R> {
+    /// A callback, and the queue's view of it.
+    pub(crate) fn new<F: FnOnce() -> R + 'static>(
+        event_loop: &EventLoop,
+        callback: F,
+        created: &'static Location<'static>,
+        kind: &'static str,
+    ) -> (Self, Rc<dyn RunHandle>) {
+        let cell = HandleCell::new(event_loop, Stage::Waiting(callback), event_loop.capture(), created, kind);
+        (Handle { state: cell.clone(), leaf: Leaf::new() }, cell)
+    }
+
+    /// A handle of a callback that cannot be scheduled; the caller drops the callback.
+    pub(crate) fn failed(event_loop: &EventLoop, error: Error, created: &'static Location<'static>) -> Self {
+        let stage: Stage<fn() -> R, R> = Stage::Done(Err(error));
+        let cell = HandleCell::new(event_loop, stage, ContextRef::default(), created, "Handle");
+        Handle { state: cell, leaf: Leaf::new() }
+    }
+
+    /// Cancels the callback: it is dropped at once and will not run. A callback that has run is not undone.
+    ///
+    /// asyncio: `Handle.cancel`.
+    pub fn cancel(&self) {
+        self.state.cancel();
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called.
+    ///
+    /// asyncio: `Handle.cancelled`.
+    pub fn cancelled(&self) -> bool {
+        self.state.cancelled()
+    }
+
+    /// The handle as reports carry it, to compare with.
+    pub fn any(&self) -> AnyHandle {
+        AnyHandle { handle: self.state.clone().as_run() }
+    }
+}
+
+impl<R: 'static> StdFuture for Handle<R> {
+    type Output = Result<R>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Result<R>> {
+        let this = self.get_mut();
+        if let Some(cancelled) = this.leaf.take_cancel() {
+            return Poll::Ready(Err(Error::Cancelled(cancelled)));
+        }
+        let polled = this.state.poll(cx);
+        if polled.is_ready() {
+            this.leaf.resume();
+            return polled;
+        }
+        let running = running::current();
+        if let Err(error) = check_loop(this.state.loop_id(), running.as_ref()) {
+            return Poll::Ready(Err(error));
+        }
+        this.leaf.suspend(running.as_ref(), cx);
+        Poll::Pending
+    }
+}
+
+impl<R> Drop for Handle<R> {
+    fn drop(&mut self) {
+        let Some(error) = self.state.unread_error() else { return };
+        let created = self.state.summary().created;
+        let context =
+            ExceptionContext::new("Handle exception was never retrieved").exception(error).source_location(created);
+        match running::by_id(self.state.loop_id()) {
+            Some(event_loop) => event_loop.call_exception_handler(&context),
+            None => crate::report::error(&context.to_string()),
+        }
+    }
+}
+
+impl<R> fmt::Debug for Handle<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.state.summary())
+    }
+}
+
+/// A callback scheduled for a time: awaiting it gives what the callback returns.
+///
+/// As [`Handle`], and besides it knows [`when`](Self::when). Two compare by that time; cancelled ones equal none.
+///
+/// `Threads:` bound to the loop's.
+///
+/// # Cancel safety
+///
+/// Dropping the wait loses nothing. Cancelling the task that waits does not cancel the callback.
+///
+/// # Examples
+///
+/// ```
+/// let event_loop = asyncio::new_event_loop()?;
+/// let handle = event_loop.call_later(std::time::Duration::from_secs(60), || println!("a minute later"));
+/// assert!(handle.when() > event_loop.time());
+/// handle.cancel();
+/// assert!(handle.cancelled());
+/// # asyncio::ok(())
+/// ```
+///
+/// asyncio: `asyncio.TimerHandle`. Differs: it can be awaited.
+pub struct TimerHandle<R> {
+    handle: Handle<R>,
+    when: Instant,
+    /// Where the timer stands; stale once it fired.
+    timer: Option<(WeakLoop, TimerKey)>,
+}
+
+impl<R: 'static> TimerHandle<R> {
+    pub(crate) fn new(handle: Handle<R>, when: Instant, timer: Option<(WeakLoop, TimerKey)>) -> Self {
+        TimerHandle { handle, when, timer }
+    }
+
+    /// When the callback is due.
+    ///
+    /// asyncio: `TimerHandle.when`.
+    pub fn when(&self) -> Instant {
+        self.when
+    }
+
+    /// Cancels the callback: it is dropped at once, its timer is removed, and it will not run.
+    ///
+    /// asyncio: `Handle.cancel`.
+    pub fn cancel(&self) {
+        if !self.handle.state.cancel() {
+            return;
+        }
+        let timer = self.timer.as_ref().and_then(|(inner, key)| Some((inner.upgrade()?, *key)));
+        if let Some((inner, key)) = timer {
+            let entry = inner.timers.borrow_mut().remove(key);
+            drop(entry);
+        }
+    }
+
+    /// Whether [`cancel`](Self::cancel) was called.
+    ///
+    /// asyncio: `Handle.cancelled`.
+    pub fn cancelled(&self) -> bool {
+        self.handle.cancelled()
+    }
+
+    /// The handle as reports carry it, to compare with.
+    pub fn any(&self) -> AnyHandle {
+        self.handle.any()
+    }
+}
+
+impl<R: 'static> StdFuture for TimerHandle<R> {
+    type Output = Result<R>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Result<R>> {
+        Pin::new(&mut self.handle).poll(cx)
+    }
+}
+
+impl<R: 'static, S: 'static> PartialEq<TimerHandle<S>> for TimerHandle<R> {
+    fn eq(&self, other: &TimerHandle<S>) -> bool {
+        self.when == other.when && self.cancelled() == other.cancelled()
+    }
+}
+
+impl<R: 'static, S: 'static> PartialOrd<TimerHandle<S>> for TimerHandle<R> {
+    fn partial_cmp(&self, other: &TimerHandle<S>) -> Option<cmp::Ordering> {
+        match self.when.cmp(&other.when) {
+            cmp::Ordering::Equal if self.cancelled() != other.cancelled() => None,
+            order => Some(order),
+        }
+    }
+}
+
+impl<R> fmt::Debug for TimerHandle<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} when={:?}", self.handle, self.when)
+    }
+}
+
+/// A callback of any type, as reports carry it. Clones are equal.
+///
+/// asyncio: the key `handle` of an exception handler's context.
+#[derive(Clone)]
+pub struct AnyHandle {
+    pub(crate) handle: Rc<dyn RunHandle>,
+}
+
+impl AnyHandle {
+    /// What tells this callback from all others that exist.
+    pub fn id(&self) -> usize {
+        Rc::as_ptr(&self.handle).cast::<()>() as usize
+    }
+
+    /// Where the callback was scheduled.
+    pub fn source_location(&self) -> &'static Location<'static> {
+        self.handle.summary().created
+    }
+}
+
+impl PartialEq for AnyHandle {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for AnyHandle {}
+
+impl fmt::Debug for AnyHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.handle.summary())
+    }
+}
+
+/// A callback that runs as often as its descriptor is ready or its signal arrives.
+pub(crate) struct RepeatedHandle<F> {
+    /// Taken while it runs: no foreign code inside a borrow.
+    callback: Cell<Option<F>>,
+    /// Cleared by cancel(); a queued run does nothing then.
+    active: Cell<bool>,
+    context: Cell<ContextRef>,
+    created: &'static Location<'static>,
+    socket: Option<i32>,
+}
+
+/// What watchers and signals keep of a repeated callback.
+pub(crate) trait Repeated: RunHandle {
+    /// Lets it never run again, not even where it is queued already.
+    fn deactivate(&self);
+    fn as_run(self: Rc<Self>) -> Rc<dyn RunHandle>;
+}
+
+impl<F: FnMut() + 'static> RepeatedHandle<F> {
+    pub(crate) fn new(
+        event_loop: &EventLoop,
+        callback: F,
+        created: &'static Location<'static>,
+        socket: Option<i32>,
+    ) -> Rc<dyn Repeated> {
+        Rc::new(RepeatedHandle {
+            callback: Cell::new(Some(callback)),
+            active: Cell::new(true),
+            context: Cell::new(event_loop.capture()),
+            created,
+            socket,
+        })
+    }
+}
+
+impl<F: FnMut() + 'static> RunHandle for RepeatedHandle<F> {
+    fn run(self: Rc<Self>, event_loop: &EventLoop) {
+        if !self.active.get() {
+            return;
+        }
+        let Some(mut callback) = self.callback.take() else { return };
+        let context = self.context.take();
+        let kept = match &context {
+            ContextRef::Shared(context) => ContextRef::Shared(context.clone()),
+            ContextRef::Bare(_) => ContextRef::default(),
+        };
+        let outcome = match context::enter(context, Rc::as_ptr(&self) as usize) {
+            Ok(entered) => {
+                let outcome = catch_unwind(AssertUnwindSafe(&mut callback));
+                self.context.set(entered.leave());
+                outcome.map_err(|payload| Error::panicked(&*payload))
+            }
+            Err(error) => {
+                self.context.set(kept);
+                Err(error)
+            }
+        };
+        if self.active.get() {
+            self.callback.set(Some(callback));
+        } else {
+            drop((callback, self.context.take()));
+        }
+        if let Err(error) = outcome {
+            let handle = AnyHandle { handle: self.clone() };
+            let mut context = ExceptionContext::new(format!("Exception in callback {handle:?}"))
+                .exception(error)
+                .handle(handle)
+                .source_location(self.created);
+            context.socket = self.socket;
+            event_loop.call_exception_handler(&context);
+        }
+    }
+
+    fn discard(&self) {
+        self.deactivate();
+    }
+
+    fn summary(&self) -> HandleSummary {
+        HandleSummary {
+            kind: "Handle",
+            name: std::any::type_name::<F>(),
+            cancelled: !self.active.get(),
+            created: self.created,
+        }
+    }
+}
+
+impl<F: FnMut() + 'static> Repeated for RepeatedHandle<F> {
+    fn deactivate(&self) {
+        self.active.set(false);
+        let callback = (self.callback.take(), self.context.take());
+        drop(callback);
+    }
+
+    fn as_run(self: Rc<Self>) -> Rc<dyn RunHandle> {
+        self
+    }
+}
+
+/// Runs a callback that came from another thread as if it had been queued here.
+pub(crate) fn run_now<F: FnOnce() + 'static>(
+    event_loop: &EventLoop,
+    context: ContextRef,
+    created: &'static Location<'static>,
+    callback: F,
+) {
+    HandleCell::new(event_loop, Stage::Waiting(callback), context, created, "Handle").run(event_loop);
+}

@@ -1,0 +1,437 @@
+//! The scheduler: what runs next, when to sleep, who is cancelled.
+
+pub(crate) mod any_task;
+pub(crate) mod callbacks;
+pub(crate) mod exceptions;
+pub(crate) mod handle;
+mod handshake;
+pub(crate) mod running;
+pub(crate) mod scope;
+pub(crate) mod slots;
+pub(crate) mod step;
+pub(crate) mod threadsafe;
+pub(crate) mod threadsafe_future;
+pub(crate) mod timers;
+pub(crate) mod turn;
+pub(crate) mod waiters;
+pub(crate) mod watchers;
+
+/// What `handshake` takes its atomics from; the loom test has others.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicBool, Ordering};
+}
+
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    fmt,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    clock::{Clock, MonotonicClock},
+    constants::{DEBUG_VARIABLE, SLOW_CALLBACK_DURATION},
+    context::{self, Context, ContextRef},
+    error::{Error, Result},
+    event_loop::{
+        callbacks::Callbacks,
+        exceptions::{ExceptionContext, ExceptionHandler},
+        slots::Slots,
+        step::{BorrowedTask, Finished, Tasks},
+        threadsafe::{Job, Shared, ThreadsafeLoop},
+        timers::Timers,
+        turn::{Ready, TimerEntry},
+        watchers::Watchers,
+    },
+    sys::{
+        self,
+        park::ParkSelector,
+        selector::{Event, Selector},
+    },
+};
+
+/// The event loop of a thread: a cheap handle, clones are the same loop.
+///
+/// ```text
+/// Open --run_forever, run_until_complete, run_once--> Running --stop, the main future ends--> Open --close--> Closed
+/// ```
+///
+/// Dropping the last handle of an open loop closes it. A task or callback that holds a handle keeps its loop from being
+/// dropped: close it, or let [`run`](crate::run) do so.
+///
+/// `Threads:` bound to the one that made it; [`threadsafe`](Self::threadsafe) gives a handle for others.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let event_loop = asyncio::new_event_loop()?;
+/// event_loop.call_soon(|| println!("soon"));
+/// let answer = event_loop.run_until_complete(async {
+///     asyncio::sleep(Duration::from_millis(1)).await?;
+///     Ok(42)
+/// })?;
+/// assert_eq!(answer, 42);
+/// event_loop.close()?;
+/// # asyncio::ok(())
+/// ```
+///
+/// asyncio: `asyncio.EventLoop`.
+#[derive(Clone)]
+pub struct EventLoop {
+    pub(crate) inner: Rc<Inner>,
+    /// What `in_context` was given.
+    context: Option<Context>,
+}
+
+/// The loop itself. Each field has its own cell, so that no borrow lasts over foreign code.
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    /// What runs in the next iteration.
+    pub(crate) ready: RefCell<Vec<Ready>>,
+    pub(crate) tasks: RefCell<Tasks>,
+    /// The task that is being polled.
+    pub(crate) current: Cell<Option<BorrowedTask>>,
+    /// Tasks that ended in the present step and have somebody to tell.
+    finished: RefCell<Vec<Finished>>,
+    pub(crate) callbacks: RefCell<Callbacks>,
+    pub(crate) timers: RefCell<Timers<TimerEntry>>,
+    watchers: RefCell<Watchers>,
+    selector: RefCell<Box<dyn Selector>>,
+    /// What as_fd() lends.
+    fd: OnceCell<OwnedFd>,
+    clock: Box<dyn Clock>,
+    /// How much is under way outside that will come back through the inbox.
+    outside: Cell<usize>,
+    /// Set by stop(); cleared when a run ends.
+    stopping: Cell<bool>,
+    running: Cell<bool>,
+    /// Set by close(); never cleared.
+    closed: Cell<bool>,
+    debug: Cell<bool>,
+    slow_callback_duration: Cell<Duration>,
+    exception_handler: RefCell<Option<ExceptionHandler>>,
+    pub(crate) task_factory: RefCell<Option<Rc<dyn std::any::Any>>>,
+    /// Called when a signal has arrived, on the loop's thread.
+    signal_hook: RefCell<Option<Rc<dyn Fn(&EventLoop)>>>,
+    slots: Slots,
+    /// Emptied vectors, kept for their capacity.
+    spare: Cell<Vec<Ready>>,
+    jobs: Cell<Vec<Job>>,
+    events: Cell<Vec<Event>>,
+    due: Cell<Vec<TimerEntry>>,
+}
+
+impl EventLoop {
+    /// A new loop, as [`new_event_loop`](crate::new_event_loop).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the system refuses a selector.
+    pub fn new() -> Result<EventLoop> {
+        running::new_event_loop()
+    }
+
+    /// A new loop with a choice of selector, clock, debug mode and name.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use asyncio::selector::PollingSelector;
+    ///
+    /// let event_loop = asyncio::EventLoop::builder()
+    ///     .selector(PollingSelector::new()?)
+    ///     .debug(true)
+    ///     .name("main")
+    ///     .build()?;
+    /// assert!(event_loop.get_debug());
+    /// # asyncio::ok(())
+    /// ```
+    pub fn builder() -> EventLoopBuilder {
+        EventLoopBuilder { selector: None, clock: None, debug: None, name: None }
+    }
+
+    /// A closed loop: what is born failed for want of a loop belongs to it.
+    pub(crate) fn closed_one() -> EventLoop {
+        let builder = EventLoop::builder().selector(ParkSelector::new()).debug(false);
+        let event_loop = builder.build().expect("this selector needs nothing of the system");
+        // It is not running, so that it can be closed.
+        let _ = event_loop.close();
+        event_loop
+    }
+
+    pub(crate) fn from_inner(inner: Rc<Inner>) -> Self {
+        EventLoop { inner, context: None }
+    }
+
+    /// The same loop, without the context of `in_context`.
+    pub(crate) fn bare(&self) -> EventLoop {
+        EventLoop { inner: self.inner.clone(), context: None }
+    }
+
+    /// The same loop, scheduling under `context`: the `context=` argument of asyncio's methods.
+    ///
+    /// Callbacks, readers, signal handlers and tasks made through it run in `context` itself, not in a copy.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// static USER: asyncio::ContextVar<&str> = asyncio::ContextVar::new("user");
+    ///
+    /// let event_loop = asyncio::new_event_loop()?;
+    /// let context = asyncio::Context::new();
+    /// context.run(|| USER.set("guido"))?;
+    /// let handle = event_loop.in_context(&context).call_soon(|| USER.get());
+    /// assert_eq!(event_loop.run_until_complete(handle)??, "guido");
+    /// # asyncio::ok(())
+    /// ```
+    pub fn in_context(&self, context: &Context) -> EventLoop {
+        EventLoop { inner: self.inner.clone(), context: Some(context.clone()) }
+    }
+
+    /// A handle of this loop for other threads.
+    pub fn threadsafe(&self) -> ThreadsafeLoop {
+        ThreadsafeLoop { shared: self.inner.shared.clone() }
+    }
+
+    /// Whether the loop's callbacks run now: true inside of them.
+    ///
+    /// asyncio: `loop.is_running`.
+    pub fn is_running(&self) -> bool {
+        self.inner.running.get()
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    ///
+    /// asyncio: `loop.is_closed`.
+    pub fn is_closed(&self) -> bool {
+        self.inner.closed.get()
+    }
+
+    /// The name that the builder was given.
+    pub fn name(&self) -> Option<&str> {
+        self.inner.shared.name.as_deref()
+    }
+
+    /// A descriptor that is readable when [`run_once`](Self::run_once) has something to do, if the selector has one.
+    ///
+    /// It is a duplicate of the selector's, made at the first call and kept as long as the loop.
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        if self.inner.fd.get().is_none() {
+            let duplicate = self.inner.selector.borrow().as_fd()?.try_clone_to_owned().ok()?;
+            self.inner.fd.set(duplicate).ok();
+        }
+        self.inner.fd.get().map(AsFd::as_fd)
+    }
+
+    /// Closes the loop: drops what is scheduled, every pending task, and what the layers keep.
+    ///
+    /// Coroutines are dropped on this thread; each pending task is reported to the exception handler ("Task was
+    /// destroyed but it is pending!") and reads as done and cancelled from then on. The default executor is told to stop
+    /// and not waited for. Wakers and handles that outlive the loop are harmless. A second call does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Runtime`] "Cannot close a running event loop".
+    ///
+    /// asyncio: `loop.close`.
+    pub fn close(&self) -> Result<()> {
+        if self.is_running() {
+            return Err(Error::Runtime("Cannot close a running event loop".into()));
+        }
+        if self.inner.closed.replace(true) {
+            return Ok(());
+        }
+        let _running = running::enter(self);
+        self.destroy_tasks();
+        self.drain();
+        let timers = self.inner.timers.borrow_mut().drain();
+        for entry in timers {
+            self.drop_guarded(move || match entry {
+                TimerEntry::Handle(handle) => handle.discard(),
+                TimerEntry::Waker(waker) => drop(waker),
+            });
+        }
+        let callbacks = self.inner.callbacks.borrow_mut().drain();
+        for callback in callbacks {
+            self.drop_guarded(move || callback.discard());
+        }
+        self.drop_guarded(|| self.drop_watchers());
+        self.drop_guarded(|| self.inner.slots.clear());
+        let hook = (self.inner.signal_hook.take(), self.inner.task_factory.take());
+        self.drop_guarded(move || drop(hook));
+        let left = self.inner.shared.close();
+        for job in left {
+            match job {
+                Job::Step(runnable) => self.run_step(runnable),
+                Job::Call(call) => self.drop_guarded(move || drop(call)),
+            }
+        }
+        // What the drops above have queued is dropped here; nothing can be queued any more.
+        self.drain();
+        let selector = self.inner.selector.replace(Box::new(ParkSelector::new()));
+        drop(selector);
+        Ok(())
+    }
+
+    /// Reports the pending tasks, and lets the next step of each drop its coroutine.
+    fn destroy_tasks(&self) {
+        let tasks = self.inner.tasks.borrow().all();
+        for task in tasks {
+            task.kill();
+            let created = task.created;
+            let context = ExceptionContext::new("Task was destroyed but it is pending!");
+            self.call_exception_handler(&context.task(any_task::AnyTask::new(task.clone())).source_location(created));
+            task.waker().wake_by_ref();
+        }
+    }
+
+    pub(crate) fn context(&self) -> Option<&Context> {
+        self.context.as_ref()
+    }
+
+    /// The context that something scheduled now runs in.
+    pub(crate) fn capture(&self) -> ContextRef {
+        match &self.context {
+            Some(context) => ContextRef::Shared(context.clone()),
+            None => context::capture(),
+        }
+    }
+
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.inner.slots
+    }
+
+    pub(crate) fn set_signal_hook(&self, hook: Option<Rc<dyn Fn(&EventLoop)>>) {
+        let before = self.inner.signal_hook.replace(hook);
+        drop(before);
+    }
+
+    /// Counts something that is under way outside: a virtual clock stands until it is back.
+    pub(crate) fn begin_outside(&self) {
+        self.inner.outside.set(self.inner.outside.get() + 1);
+    }
+
+    pub(crate) fn end_outside(&self) {
+        self.inner.outside.set(self.inner.outside.get().saturating_sub(1));
+    }
+}
+
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        if Rc::strong_count(&self.inner) > 1 || self.is_closed() {
+            return;
+        }
+        if !running::is_available() {
+            // The thread's last moments: coroutines can no longer be dropped as they must be, so they are not.
+            std::mem::forget(self.inner.clone());
+            return;
+        }
+        // It is not running, for then the thread would hold it.
+        let _ = self.close();
+    }
+}
+
+impl PartialEq for EventLoop {
+    /// Whether both are handles of one loop.
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.inner, &other.inner)
+    }
+}
+
+impl Eq for EventLoop {}
+
+impl fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match (self.is_closed(), self.is_running()) {
+            (true, _) => "closed",
+            (_, true) => "running",
+            _ => "open",
+        };
+        write!(f, "<EventLoop {:?} {state} debug={}>", self.inner.shared, self.get_debug())
+    }
+}
+
+/// Makes an [`EventLoop`]; see [`EventLoop::builder`].
+#[must_use = "nothing is made before `build`"]
+pub struct EventLoopBuilder {
+    selector: Option<Box<dyn Selector>>,
+    clock: Option<Box<dyn Clock>>,
+    debug: Option<bool>,
+    name: Option<String>,
+}
+
+impl EventLoopBuilder {
+    /// What the loop waits with; the system's best one by default.
+    pub fn selector(mut self, selector: impl Selector + 'static) -> Self {
+        self.selector = Some(Box::new(selector));
+        self
+    }
+
+    /// Where the loop's time comes from; the system's monotonic clock by default.
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Some(Box::new(clock));
+        self
+    }
+
+    /// Debug mode; by default whether the environment variable `ASYNCIO_DEBUG` is set to anything but nothing.
+    pub fn debug(mut self, debug: bool) -> Self {
+        self.debug = Some(debug);
+        self
+    }
+
+    /// A name for `Debug`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Makes the loop.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the system refuses a selector, for example because there are too many open descriptors.
+    pub fn build(self) -> Result<EventLoop> {
+        crate::sys::fork::watch();
+        let selector = match self.selector {
+            Some(selector) => selector,
+            None => sys::system_selector()?,
+        };
+        let debug =
+            self.debug.unwrap_or_else(|| std::env::var_os(DEBUG_VARIABLE).is_some_and(|value| !value.is_empty()));
+        let clock = self.clock.unwrap_or_else(|| Box::new(MonotonicClock));
+        let now = clock.now();
+        let inner = Rc::new(Inner {
+            shared: Arc::new(Shared::new(self.name, selector.waker())),
+            ready: RefCell::default(),
+            tasks: RefCell::default(),
+            current: Cell::new(None),
+            finished: RefCell::default(),
+            callbacks: RefCell::default(),
+            timers: RefCell::new(Timers::new(now)),
+            watchers: RefCell::default(),
+            selector: RefCell::new(selector),
+            fd: OnceCell::new(),
+            clock,
+            outside: Cell::new(0),
+            stopping: Cell::new(false),
+            running: Cell::new(false),
+            closed: Cell::new(false),
+            debug: Cell::new(debug),
+            slow_callback_duration: Cell::new(SLOW_CALLBACK_DURATION),
+            exception_handler: RefCell::default(),
+            task_factory: RefCell::default(),
+            signal_hook: RefCell::default(),
+            slots: Slots::default(),
+            spare: Cell::default(),
+            jobs: Cell::default(),
+            events: Cell::default(),
+            due: Cell::default(),
+        });
+        running::register(Rc::downgrade(&inner));
+        Ok(EventLoop::from_inner(inner))
+    }
+}

@@ -1,0 +1,177 @@
+//! Which loop runs on this thread, which is set, and which ones live here.
+
+use std::cell::{Cell, RefCell};
+
+use crate::{
+    error::{Error, Result},
+    event_loop::{EventLoop, threadsafe::Shared},
+    report,
+    sys::{fork, signal},
+};
+
+thread_local! {
+    /// The loop whose callbacks run on this thread now.
+    static RUNNING: RefCell<Option<EventLoop>> = const { RefCell::new(None) };
+    /// What `set_event_loop` was given.
+    static SET: RefCell<Option<EventLoop>> = const { RefCell::new(None) };
+    /// Whether `set_event_loop` was ever called here.
+    static SET_CALLED: Cell<bool> = const { Cell::new(false) };
+    /// The loops that were made here and are not gone: where keys of other threads' objects lead back to.
+    static LOCAL: RefCell<Vec<WeakLoop>> = const { RefCell::new(Vec::new()) };
+    static MARK: u8 = const { 0 };
+}
+
+pub(crate) type WeakLoop = std::rc::Weak<crate::event_loop::Inner>;
+
+/// A number that no other living thread has.
+pub(crate) fn thread_mark() -> usize {
+    MARK.with(|mark| std::ptr::from_ref(mark) as usize)
+}
+
+/// Lends the running loop.
+pub(crate) fn with<R>(look: impl FnOnce(Option<&EventLoop>) -> R) -> R {
+    let mut look = Some(look);
+    let seen = RUNNING.try_with(|running| {
+        let running = running.borrow();
+        look.take().map(|look| look(running.as_ref()))
+    });
+    match (seen, look) {
+        (Ok(Some(result)), _) => result,
+        // The thread is ending: no loop runs any more.
+        (_, Some(look)) => look(None),
+        _ => unreachable!("the closure is called once"),
+    }
+}
+
+/// Whether the thread still keeps track of its loops; not in its last moments.
+pub(crate) fn is_available() -> bool {
+    RUNNING.try_with(|_| ()).is_ok()
+}
+
+pub(crate) fn current() -> Option<EventLoop> {
+    with(|running| running.cloned())
+}
+
+/// The running loop that awaitables wait in.
+pub(crate) fn require() -> Result<EventLoop> {
+    current()
+        .filter(|event_loop| event_loop.inner.shared.in_its_process())
+        .ok_or_else(|| Error::Runtime("no running event loop".into()))
+}
+
+/// Makes a loop the running one until the guard goes.
+pub(crate) fn enter(event_loop: &EventLoop) -> RunningGuard {
+    RunningGuard { before: RUNNING.replace(Some(event_loop.bare())) }
+}
+
+pub(crate) struct RunningGuard {
+    before: Option<EventLoop>,
+}
+
+impl Drop for RunningGuard {
+    fn drop(&mut self) {
+        // Assigned outside: the drop of the last handle of a loop closes it.
+        let ended = RUNNING.replace(self.before.take());
+        drop(ended);
+    }
+}
+
+pub(crate) fn register(event_loop: WeakLoop) {
+    LOCAL.with_borrow_mut(|local| {
+        local.retain(|known| known.strong_count() > 0);
+        local.push(event_loop);
+    });
+}
+
+/// The loop that `shared` is a part of, if it lives on this thread.
+pub(crate) fn local(shared: &Shared) -> Option<EventLoop> {
+    by_id(shared.id)
+}
+
+/// The loop with this id, if it lives on this thread.
+pub(crate) fn by_id(id: u64) -> Option<EventLoop> {
+    if let Some(running) = with(|running| running.filter(|event_loop| event_loop.inner.shared.id == id).cloned()) {
+        return Some(running);
+    }
+    let found =
+        LOCAL.try_with(|local| local.borrow().iter().filter_map(WeakLoop::upgrade).find(|inner| inner.shared.id == id));
+    found.ok().flatten().map(EventLoop::from_inner)
+}
+
+/// The loop that is running on this thread.
+///
+/// # Errors
+///
+/// [`Error::Runtime`] "no running event loop" outside of callbacks and coroutines.
+///
+/// # Examples
+///
+/// ```
+/// assert!(asyncio::get_running_loop().is_err());
+/// asyncio::run(async {
+///     let event_loop = asyncio::get_running_loop()?;
+///     assert!(event_loop.is_running());
+///     Ok(())
+/// })?;
+/// # asyncio::ok(())
+/// ```
+///
+/// asyncio: `asyncio.get_running_loop`.
+pub fn get_running_loop() -> Result<EventLoop> {
+    require()
+}
+
+/// The running loop, else the one that [`set_event_loop`] was given on this thread.
+///
+/// On the main thread, where nothing was ever set, the first call makes a loop, sets it and warns that this way is
+/// deprecated: use [`run`](crate::run) or [`new_event_loop`].
+///
+/// # Errors
+///
+/// [`Error::Runtime`] if there is neither, naming the thread; [`Error::Io`] if a loop could not be made.
+///
+/// asyncio: `asyncio.get_event_loop`.
+pub fn get_event_loop() -> Result<EventLoop> {
+    if let Ok(running) = require() {
+        return Ok(running);
+    }
+    if let Some(event_loop) = SET.with_borrow(Clone::clone) {
+        return Ok(event_loop);
+    }
+    if SET_CALLED.get() || !signal::on_main_thread() {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("unnamed");
+        return Err(Error::Runtime(format!("There is no current event loop in thread '{name}'.").into()));
+    }
+    report::warning("DeprecationWarning: There is no current event loop");
+    let event_loop = new_event_loop()?;
+    set_event_loop(Some(&event_loop));
+    Ok(event_loop)
+}
+
+/// Makes `event_loop` the one that [`get_event_loop`] gives on this thread while none runs; `None` takes it away.
+///
+/// The thread then holds the loop; it is closed when the thread ends, if not before.
+///
+/// asyncio: `asyncio.set_event_loop`.
+pub fn set_event_loop<'a>(event_loop: impl Into<Option<&'a EventLoop>>) {
+    // What ends with the thread ends in the reverse order of its first use: closing the loop needs these.
+    with(|_| ());
+    drop(crate::context::current_vars());
+    LOCAL.with_borrow(|_| ());
+    SET_CALLED.set(true);
+    let before = SET.replace(event_loop.into().map(EventLoop::bare));
+    drop(before);
+}
+
+/// A new loop with the system's best selector and clock; [`EventLoop::builder`] has the choice.
+///
+/// # Errors
+///
+/// [`Error::Io`] if the system refuses a selector, for example because there are too many open descriptors.
+///
+/// asyncio: `asyncio.new_event_loop`.
+pub fn new_event_loop() -> Result<EventLoop> {
+    fork::watch();
+    EventLoop::builder().build()
+}

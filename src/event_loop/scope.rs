@@ -1,0 +1,202 @@
+//! Who takes a cancellation: the awaitable that the cancelled task waits in.
+//!
+//! `cancel()` forwards to the future or task that is being awaited, if there is one and it accepts. Otherwise the task is
+//! *marked*, and the next of our awaitables that is polled again after it has suspended takes the mark.
+
+use std::{
+    cell::Cell,
+    sync::Arc,
+    task::{Context as Cx, Waker},
+};
+
+use crate::{
+    error::{Cancelled, Text},
+    event_loop::{
+        EventLoop, running,
+        step::{TaskKey, TaskRef, flag},
+    },
+};
+
+thread_local! {
+    /// How many tasks of this thread's loops are marked: while it is zero, a leaf looks no further.
+    static MARKS: Cell<usize> = const { Cell::new(0) };
+}
+
+pub(crate) fn count_mark() {
+    MARKS.set(MARKS.get() + 1);
+}
+
+pub(crate) fn uncount_mark() {
+    MARKS.set(MARKS.get().saturating_sub(1));
+}
+
+/// Something that a cancellation is forwarded to.
+pub(crate) trait CancelTarget {
+    /// Whether it accepted: it was not done yet.
+    fn cancel_target(self: Arc<Self>, message: Option<Text>) -> bool;
+}
+
+/// What a task waits for, as far as a cancellation is forwarded there.
+#[derive(Clone, Default)]
+pub(crate) enum Waiting {
+    #[default]
+    Nothing,
+    Task(TaskKey),
+    Future(Arc<dyn CancelTarget>),
+}
+
+/// The part of an awaitable that takes cancellations. Plain data: the awaitable may cross threads.
+///
+/// ```text
+/// Fresh --suspend--> Suspended --resume--> Fresh
+///                        `--take_cancel: a mark is taken from the polling task
+/// ```
+#[derive(Debug, Default)]
+pub(crate) struct Leaf {
+    /// Set by `suspend`, cleared by `resume`: a leaf that is ready at its first poll leaves the mark alone.
+    suspended: bool,
+    /// The task that knows our waker, which is not its own, and the place where it does.
+    foreign: Option<(u64, TaskKey, usize)>,
+    /// The task that forwards its cancellation to what we wait for.
+    forwards: Option<(u64, TaskKey)>,
+}
+
+impl Leaf {
+    pub(crate) const fn new() -> Self {
+        Leaf { suspended: false, foreign: None, forwards: None }
+    }
+
+    /// Takes the cancellation of the task that polls, if it has one and this leaf has suspended before.
+    #[inline]
+    pub(crate) fn take_cancel(&self) -> Option<Cancelled> {
+        if MARKS.get() == 0 || !self.suspended {
+            return None;
+        }
+        running::current()?.take_current_mark()
+    }
+
+    /// To be called before `Poll::Pending`, with the loop that runs if the caller knows it.
+    pub(crate) fn suspend(&mut self, event_loop: Option<&EventLoop>, cx: &Cx<'_>) {
+        self.suspended = true;
+        let Some(event_loop) = event_loop else { return };
+        let Some((key, own)) = event_loop.current_key(cx.waker()) else { return };
+        if own {
+            if self.foreign.is_some() {
+                self.forget_waker(event_loop);
+            }
+            return;
+        }
+        self.register_waker(event_loop, key, cx.waker());
+    }
+
+    /// As [`suspend`](Self::suspend), for a leaf that waits for a task or future: cancelling the polling task cancels it.
+    pub(crate) fn suspend_on(&mut self, event_loop: Option<&EventLoop>, cx: &Cx<'_>, waiting: &dyn Fn() -> Waiting) {
+        self.suspend(event_loop, cx);
+        let Some(event_loop) = event_loop else { return };
+        let Some((key, _)) = event_loop.current_key(cx.waker()) else { return };
+        if self.forwards == Some((event_loop.inner.shared.id, key)) {
+            return;
+        }
+        if event_loop.inner.tasks.borrow_mut().set_waiting(key, waiting) {
+            self.forwards = Some((event_loop.inner.shared.id, key));
+        }
+    }
+
+    /// To be called when the wait is over, or given up.
+    #[inline]
+    pub(crate) fn resume(&mut self) {
+        self.suspended = false;
+        if self.foreign.is_some() || self.forwards.is_some() {
+            self.withdraw();
+        }
+    }
+
+    #[cold]
+    fn withdraw(&mut self) {
+        // Elsewhere than on the loop's thread nothing can be withdrawn; a stale waker or target is harmless.
+        let id = self.foreign.map(|entry| entry.0).or(self.forwards.map(|entry| entry.0));
+        let Some(event_loop) = id.and_then(running::by_id) else { return };
+        self.forget_waker(&event_loop);
+        if let Some((_, key)) = self.forwards.take() {
+            let waiting = event_loop.inner.tasks.borrow_mut().take_waiting(key);
+            drop(waiting);
+        }
+    }
+
+    fn register_waker(&mut self, event_loop: &EventLoop, key: TaskKey, waker: &Waker) {
+        let Some(task) = event_loop.inner.tasks.borrow_mut().find(key) else { return };
+        let place = self.foreign.filter(|entry| entry.0 == event_loop.inner.shared.id && entry.1 == key);
+        if place.is_none() {
+            self.forget_waker(event_loop);
+        }
+        let (place, old) = task.with_rare(|rare| match place.and_then(|(_, _, place)| rare.foreign.get_mut(place)) {
+            Some(known) if known.will_wake(waker) => (None, None),
+            Some(known) => (None, Some(std::mem::replace(known, waker.clone()))),
+            None => (Some(rare.foreign.insert(waker.clone())), None),
+        });
+        drop(old);
+        if let Some(place) = place {
+            self.foreign = Some((event_loop.inner.shared.id, key, place));
+        }
+    }
+
+    fn forget_waker(&mut self, event_loop: &EventLoop) {
+        let Some((_, key, place)) = self.foreign.take() else { return };
+        let task = event_loop.inner.tasks.borrow_mut().find(key);
+        let waker = task.and_then(|task| task.with_rare(|rare| rare.foreign.try_remove(place)));
+        drop(waker);
+    }
+}
+
+impl Drop for Leaf {
+    fn drop(&mut self) {
+        self.resume();
+    }
+}
+
+impl TaskRef {
+    /// asyncio: `Task.cancel`. From any thread; false if the task is done, which counts as a look at its outcome.
+    pub(crate) fn cancel(&self, message: Option<Text>) -> bool {
+        if self.is_done() {
+            self.add(flag::SEEN);
+            return false;
+        }
+        self.request_cancel();
+        if self.shared.on_its_thread() {
+            self.deliver_cancel(message);
+            return true;
+        }
+        let task = self.clone();
+        self.shared.push_call(move |_| task.deliver_cancel(message))
+    }
+
+    /// Forwards the cancellation along the chain of awaited tasks, to the future at its end, or marks the last task.
+    fn deliver_cancel(&self, message: Option<Text>) {
+        let Some(event_loop) = running::local(&self.shared) else { return };
+        let mut task = self.clone();
+        loop {
+            if task.is_done() {
+                return;
+            }
+            let waiting = event_loop.inner.tasks.borrow_mut().waiting(task.key());
+            match waiting {
+                Waiting::Future(future) if future.clone().cancel_target(message.clone()) => return,
+                Waiting::Task(key) => {
+                    // In a statement of its own: the borrow must end before the next task is looked at.
+                    let awaited = event_loop.inner.tasks.borrow_mut().find(key);
+                    match awaited {
+                        Some(awaited) => {
+                            awaited.request_cancel();
+                            task = awaited;
+                            continue;
+                        }
+                        None => break,
+                    }
+                }
+                _ => break,
+            }
+        }
+        task.mark(message);
+        task.wake_all();
+    }
+}

@@ -1,0 +1,41 @@
+//! State that higher layers keep with a loop: the scheduler gives it a place and never names it.
+
+use std::{any::Any, cell::RefCell, rc::Rc};
+
+/// A layer's place; each layer that needs one has a constant of its own.
+#[derive(Clone, Copy)]
+pub(crate) struct SlotIndex(usize);
+
+pub(crate) const SIGNALS: SlotIndex = SlotIndex(0);
+pub(crate) const EXECUTOR: SlotIndex = SlotIndex(1);
+pub(crate) const RESOLVER: SlotIndex = SlotIndex(2);
+const COUNT: usize = 3;
+
+#[derive(Default)]
+pub(crate) struct Slots {
+    cells: RefCell<[Option<Rc<dyn Any>>; COUNT]>,
+}
+
+impl Slots {
+    /// What the layer has stored, if anything.
+    pub(crate) fn get<T: 'static>(&self, index: SlotIndex) -> Option<Rc<T>> {
+        let cell = self.cells.borrow()[index.0].clone()?;
+        Some(cell.downcast().expect("a slot is used by one layer with one type"))
+    }
+
+    /// What the layer has stored; the first call makes it.
+    pub(crate) fn get_or_init<T: 'static>(&self, index: SlotIndex, make: impl FnOnce() -> T) -> Rc<T> {
+        if let Some(value) = self.get(index) {
+            return value;
+        }
+        let value = Rc::new(make());
+        self.cells.borrow_mut()[index.0] = Some(value.clone());
+        value
+    }
+
+    /// Empties all places; the contents clean up in their drops. Called by close.
+    pub(crate) fn clear(&self) {
+        let cells = self.cells.take();
+        drop(cells);
+    }
+}

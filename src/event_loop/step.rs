@@ -1,0 +1,837 @@
+//! Tasks on async-task: the allocation, its metadata, and what one step of a coroutine does.
+//!
+//! ```text
+//! Pending --first step--> Started --the coroutine returns, panics or is dropped--> Done
+//!    `----------cancelled before the first step---------------------------------------^
+//! ```
+//!
+//! A coroutine is polled and dropped on its loop's thread only, although it need not be `Send`: whoever wakes it hands
+//! the runnable to the loop, and a loop closes only when no coroutine is left.
+
+use std::{
+    any::Any,
+    cell::Cell,
+    future::Future as StdFuture,
+    mem::ManuallyDrop,
+    ops::Deref,
+    panic::{AssertUnwindSafe, Location, catch_unwind},
+    pin::Pin,
+    ptr::NonNull,
+    rc::Rc,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering},
+    },
+    task::{Context as Cx, Poll, RawWakerVTable, Waker},
+};
+
+use async_task::Runnable;
+
+use crate::{
+    context::{Context, ContextRef, Entered, Vars},
+    error::{Cancelled, Error, Result, Text},
+    event_loop::{
+        EventLoop,
+        any_task::AnyTask,
+        exceptions::ExceptionContext,
+        running,
+        scope::{self, Waiting},
+        threadsafe::{Job, Shared},
+        turn::Ready,
+        waiters::Waiters,
+    },
+};
+
+/// What any thread may ask of a task; it lies in the task's one allocation, before the coroutine.
+pub(crate) struct TaskMeta {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) created: &'static Location<'static>,
+    /// What few tasks have.
+    rare: Mutex<Option<Box<Rare>>>,
+    /// How many `Task` and `AnyTask` there are: who may still look at a failure.
+    handles: AtomicU32,
+    /// The task's place in the loop's table, until it is done.
+    slot: u32,
+    /// Tells tasks of one loop apart that had the same slot; also the N of "Task-N".
+    number: u32,
+    /// asyncio: `_num_cancels_requested`.
+    requests: AtomicU16,
+    /// The `flag::` bits: set by the loop's thread (`SEEN`, `AWAITED`, `LISTED` by any), never cleared.
+    flags: AtomicU8,
+    /// The `local::` bits: read and written by the loop's thread only, so plain loads and stores do.
+    local: AtomicU8,
+}
+
+#[derive(Default)]
+pub(crate) struct Rare {
+    name: Option<Box<str>>,
+    error: Option<Error>,
+    /// The message of a cancellation that is marked and not yet taken.
+    message: Option<Text>,
+    waiters: Waiters,
+    /// Set while `local::CONTEXT` is.
+    context: Option<Context>,
+    /// Wakers that are not the task's own, of awaitables inside that wait.
+    pub(crate) foreign: slab::Slab<Waker>,
+}
+
+pub(crate) mod flag {
+    pub(crate) const DONE: u8 = 1;
+    /// Goes with DONE.
+    pub(crate) const CANCELLED: u8 = 2;
+    /// Goes with DONE: there is an error that is not a cancellation.
+    pub(crate) const FAILED: u8 = 4;
+    /// Somebody has looked at the outcome, or it has been reported.
+    pub(crate) const SEEN: u8 = 8;
+    /// A `Task` has been polled and waits.
+    pub(crate) const AWAITED: u8 = 16;
+    /// `Rare::waiters` has been used.
+    pub(crate) const LISTED: u8 = 32;
+}
+
+mod local {
+    pub(super) const STARTED: u8 = 1;
+    /// A cancellation waits to be taken (asyncio: `_must_cancel`). Counted by `scope::marks`.
+    pub(super) const MARKED: u8 = 2;
+    /// The context is a shared one, in `Rare::context`.
+    pub(super) const CONTEXT: u8 = 4;
+    /// The next step drops the coroutine, whatever it does.
+    pub(super) const KILLED: u8 = 8;
+    /// The coroutine is not dropped because nobody takes a cancellation (`block_on`).
+    pub(super) const KEPT: u8 = 16;
+}
+
+/// A counted reference to a task of any type. Derefs to its [`TaskMeta`].
+///
+/// Invariant: `meta` points into the allocation that `waker` is a reference to.
+pub(crate) struct TaskRef {
+    waker: Waker,
+    meta: NonNull<TaskMeta>,
+}
+
+// SAFETY: a `TaskRef` is a `Waker` (Send and Sync) and a shared reference to a `TaskMeta`, which is `Sync` (asserted
+// below); the allocation lives as long as the waker.
+unsafe impl Send for TaskRef {}
+// SAFETY: as above.
+unsafe impl Sync for TaskRef {}
+
+const _: () = {
+    const fn send_and_sync<T: Send + Sync>() {}
+    send_and_sync::<TaskMeta>();
+};
+
+impl Clone for TaskRef {
+    fn clone(&self) -> Self {
+        TaskRef { waker: self.waker.clone(), meta: self.meta }
+    }
+}
+
+impl Deref for TaskRef {
+    type Target = TaskMeta;
+
+    fn deref(&self) -> &TaskMeta {
+        // SAFETY: by the invariant the allocation is alive, and async-task drops the metadata with the allocation.
+        unsafe { self.meta.as_ref() }
+    }
+}
+
+/// What the loop's table keeps of a task that is not done.
+///
+/// Invariant: `task` is valid while the slot is occupied, because the coroutine, whose end empties the slot, lies in the
+/// same allocation.
+pub(crate) struct TaskSlot {
+    task: BorrowedTask,
+    vars: Vars,
+    /// asyncio: `_fut_waiter`.
+    waiting: Waiting,
+}
+
+/// A [`TaskRef`] that is not counted: its maker says why the task is alive.
+#[derive(Clone, Copy)]
+pub(crate) struct BorrowedTask {
+    meta: NonNull<TaskMeta>,
+    data: *const (),
+    vtable: &'static RawWakerVTable,
+}
+
+impl BorrowedTask {
+    fn new(meta: &TaskMeta, waker: &Waker) -> Self {
+        BorrowedTask { meta: NonNull::from(meta), data: waker.data(), vtable: waker.vtable() }
+    }
+
+    /// # Safety
+    ///
+    /// The task's coroutine has not been dropped yet.
+    unsafe fn to_ref(self) -> TaskRef {
+        // SAFETY: data and vtable come from a waker of this task, which is alive by the caller's word; the copy is
+        // never dropped, so it needs no count of its own.
+        let waker = ManuallyDrop::new(unsafe { Waker::new(self.data, self.vtable) });
+        TaskRef { waker: Waker::clone(&waker), meta: self.meta }
+    }
+
+    pub(crate) fn is_woken_by(self, waker: &Waker) -> bool {
+        self.data == waker.data() && std::ptr::eq(self.vtable, waker.vtable())
+    }
+}
+
+/// Names a task of one loop for as long as it is not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TaskKey {
+    pub(crate) slot: u32,
+    pub(crate) number: u32,
+}
+
+/// The tasks of a loop that are not done.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    slab: slab::Slab<TaskSlot>,
+    last: u32,
+}
+
+impl Tasks {
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// References to all of them.
+    pub(crate) fn all(&self) -> Vec<TaskRef> {
+        // SAFETY: an occupied slot's coroutine is alive.
+        self.slab.iter().map(|(_, slot)| unsafe { slot.task.to_ref() }).collect()
+    }
+
+    fn get_mut(&mut self, key: TaskKey) -> Option<&mut TaskSlot> {
+        let slot = self.slab.get_mut(key.slot as usize)?;
+        // SAFETY: an occupied slot's task is alive.
+        (unsafe { slot.task.meta.as_ref() }.number == key.number).then_some(slot)
+    }
+
+    /// Gives the slot for the caller to drop: what the task waited for may be the last of its kind.
+    fn remove(&mut self, key: TaskKey) -> Option<TaskSlot> {
+        self.get_mut(key)?;
+        self.slab.try_remove(key.slot as usize)
+    }
+
+    pub(crate) fn find(&mut self, key: TaskKey) -> Option<TaskRef> {
+        // SAFETY: an occupied slot's coroutine is alive.
+        self.get_mut(key).map(|slot| unsafe { slot.task.to_ref() })
+    }
+
+    /// Says what the task waits for, unless it is known to wait for something already.
+    pub(crate) fn set_waiting(&mut self, key: TaskKey, waiting: &dyn Fn() -> Waiting) -> bool {
+        match self.get_mut(key) {
+            Some(slot) if matches!(slot.waiting, Waiting::Nothing) => {
+                slot.waiting = waiting();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Gives what the task waited for, for the caller to drop.
+    pub(crate) fn take_waiting(&mut self, key: TaskKey) -> Waiting {
+        self.get_mut(key).map_or(Waiting::Nothing, |slot| std::mem::take(&mut slot.waiting))
+    }
+
+    pub(crate) fn waiting(&mut self, key: TaskKey) -> Waiting {
+        self.get_mut(key).map_or(Waiting::Nothing, |slot| slot.waiting.clone())
+    }
+}
+
+impl TaskMeta {
+    pub(crate) fn key(&self) -> TaskKey {
+        TaskKey { slot: self.slot, number: self.number }
+    }
+
+    pub(crate) fn has(&self, bits: u8) -> bool {
+        self.flags.load(Ordering::Acquire) & bits != 0
+    }
+
+    /// Sets bits and gives those that were set before.
+    pub(crate) fn add(&self, bits: u8) -> u8 {
+        self.flags.fetch_or(bits, Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.has(flag::DONE)
+    }
+
+    fn local(&self, bits: u8) -> bool {
+        self.local.load(Ordering::Relaxed) & bits != 0
+    }
+
+    fn set_local(&self, bits: u8) {
+        self.local.store(self.local.load(Ordering::Relaxed) | bits, Ordering::Relaxed);
+    }
+
+    fn clear_local(&self, bits: u8) {
+        self.local.store(self.local.load(Ordering::Relaxed) & !bits, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_marked(&self) -> bool {
+        self.local(local::MARKED)
+    }
+
+    pub(crate) fn has_started(&self) -> bool {
+        self.local(local::STARTED)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Box<Rare>>> {
+        self.rare.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Works on what few tasks have, under its lock: no foreign code in `work`.
+    pub(crate) fn with_rare<R>(&self, work: impl FnOnce(&mut Rare) -> R) -> R {
+        work(self.lock().get_or_insert_default())
+    }
+
+    fn read_rare<R>(&self, read: impl FnOnce(&mut Rare) -> Option<R>) -> Option<R> {
+        self.lock().as_deref_mut().and_then(read)
+    }
+
+    /// Works on the list of waiters unless the task is done.
+    pub(crate) fn with_waiters<R>(&self, work: impl FnOnce(&mut Waiters) -> R) -> Option<R> {
+        self.with_rare(|rare| {
+            // Under the lock: the end of the task sets DONE first and then takes the list under the lock.
+            let before = self.add(flag::LISTED);
+            (before & flag::DONE == 0).then(|| work(&mut rare.waiters))
+        })
+    }
+
+    pub(crate) fn name(&self) -> String {
+        let given = self.read_rare(|rare| rare.name.as_ref().map(ToString::to_string));
+        given.unwrap_or_else(|| format!("Task-{}", self.number))
+    }
+
+    pub(crate) fn set_name(&self, name: String) {
+        self.with_rare(|rare| rare.name = Some(name.into()));
+    }
+
+    /// The error that the task ended with.
+    pub(crate) fn error(&self) -> Option<Error> {
+        self.read_rare(|rare| rare.error.clone())
+    }
+
+    pub(crate) fn cancelling(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed).into()
+    }
+
+    pub(crate) fn request_cancel(&self) {
+        // Saturates; a task with 65,535 requests is cancelled enough.
+        let _ = self.requests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_add(1));
+    }
+
+    pub(crate) fn uncancel(&self) -> u32 {
+        let before = self.requests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
+        let left = before.map_or(0, |count| count - 1);
+        if left == 0 && self.shared.on_its_thread() && !self.is_done() {
+            self.take_mark();
+        }
+        left.into()
+    }
+
+    /// Marks the task as cancelled. On the loop's thread only.
+    pub(crate) fn mark(&self, message: Option<Text>) {
+        if !self.is_marked() {
+            self.set_local(local::MARKED);
+            scope::count_mark();
+        }
+        if message.is_some() {
+            self.with_rare(|rare| rare.message = message);
+        } else {
+            self.read_rare(|rare| rare.message.take());
+        }
+    }
+
+    /// Takes the mark, if there is one. On the loop's thread only.
+    pub(crate) fn take_mark(&self) -> Option<Cancelled> {
+        if !self.is_marked() {
+            return None;
+        }
+        self.clear_local(local::MARKED);
+        scope::uncount_mark();
+        Some(Cancelled::new(self.read_rare(|rare| rare.message.take())))
+    }
+
+    /// Lets the next step drop the coroutine. On the loop's thread only.
+    pub(crate) fn kill(&self) {
+        self.set_local(local::KILLED);
+    }
+
+    pub(crate) fn keep(&self) {
+        self.set_local(local::KEPT);
+    }
+
+    /// The context that the task runs in; makes it one that can be shared. An empty one once the task is done.
+    pub(crate) fn context(&self, event_loop: Option<&EventLoop>) -> Context {
+        if let Some(context) = self.read_rare(|rare| rare.context.clone()) {
+            return context;
+        }
+        let identity = std::ptr::from_ref(self) as usize;
+        let vars = event_loop.filter(|_| !self.is_done()).and_then(|event_loop| {
+            event_loop.inner.tasks.borrow_mut().get_mut(self.key()).map(|slot| slot.vars.take())
+        });
+        let Some(vars) = vars else { return Context::new() };
+        let context = Context::from_vars(vars, identity);
+        self.set_context(context.clone());
+        context
+    }
+
+    fn set_context(&self, context: Context) {
+        self.with_rare(|rare| rare.context = Some(context));
+        self.set_local(local::CONTEXT);
+    }
+
+    pub(crate) fn add_handle(&self) {
+        self.handles.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the caller must report the error: the last handle goes, and nobody looked.
+    #[must_use]
+    pub(crate) fn drop_handle(&self) -> bool {
+        let last = self.handles.fetch_sub(1, Ordering::SeqCst) == 1;
+        last && self.has(flag::FAILED) && self.claim_report()
+    }
+
+    /// Whether nobody has looked at the outcome or reported it so far; from now on somebody has.
+    #[must_use]
+    fn claim_report(&self) -> bool {
+        self.add(flag::SEEN) & flag::SEEN == 0
+    }
+}
+
+impl TaskRef {
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    pub(crate) fn is(&self, other: &TaskRef) -> bool {
+        self.meta == other.meta
+    }
+
+    pub(crate) fn address(&self) -> usize {
+        self.meta.as_ptr() as usize
+    }
+
+    /// Wakes the task, and the awaitables inside that wait under another waker.
+    pub(crate) fn wake_all(&self) {
+        let foreign = self.read_rare(|rare| {
+            let wakers = rare.foreign.iter().map(|(_, waker)| waker.clone());
+            Some(wakers.collect::<Vec<_>>())
+        });
+        self.waker.wake_by_ref();
+        foreign.into_iter().flatten().for_each(Waker::wake);
+    }
+}
+
+/// What is known of a task before it is made.
+#[derive(Default)]
+pub(crate) struct Birth {
+    pub(crate) name: Option<String>,
+    pub(crate) context: Option<Context>,
+    /// The variables that the task starts with, where `context` is none.
+    pub(crate) vars: Vars,
+}
+
+/// A task that has been made, with the runnable that begins it.
+pub(crate) struct Spawned<T> {
+    pub(crate) task: TaskRef,
+    pub(crate) outcome: async_task::Task<Result<T>, TaskMeta>,
+    pub(crate) runnable: Runnable<TaskMeta>,
+}
+
+/// Makes a task; whoever calls schedules or runs the runnable. One handle is counted.
+pub(crate) fn spawn<T, F>(
+    event_loop: &EventLoop,
+    coroutine: F,
+    birth: Birth,
+    created: &'static Location<'static>,
+) -> Spawned<T>
+where
+    T: 'static,
+    F: StdFuture<Output = Result<T>> + 'static,
+{
+    let mut tasks = event_loop.inner.tasks.borrow_mut();
+    tasks.last = tasks.last.wrapping_add(1);
+    let number = tasks.last;
+    let entry = tasks.slab.vacant_entry();
+    let meta = TaskMeta {
+        shared: event_loop.inner.shared.clone(),
+        created,
+        rare: Mutex::new(None),
+        handles: AtomicU32::new(1),
+        slot: u32::try_from(entry.key()).expect("fewer tasks than memory"),
+        number,
+        requests: AtomicU16::new(0),
+        flags: AtomicU8::new(0),
+        local: AtomicU8::new(0),
+    };
+    let driver = move |meta| Driver { meta, coroutine: Some(coroutine) };
+    // SAFETY: the coroutine is `'static`. It need not be `Send`: it is polled and dropped by runnables only, `schedule`
+    // gives those to the loop's thread, and the loop's close waits until no coroutine is left (the table is empty). The
+    // schedule function is a fn item: `Send`, `Sync` and `'static`.
+    let (runnable, outcome) = unsafe { async_task::Builder::new().metadata(meta).spawn_unchecked(driver, schedule) };
+    let waker = runnable.waker();
+    let task = BorrowedTask::new(runnable.metadata(), &waker);
+    entry.insert(TaskSlot { task, vars: birth.vars, waiting: Waiting::Nothing });
+    drop(tasks);
+    let task = TaskRef { waker, meta: task.meta };
+    if let Some(context) = birth.context {
+        task.set_context(context);
+    }
+    if let Some(name) = birth.name {
+        task.set_name(name);
+    }
+    Spawned { task, outcome, runnable }
+}
+
+/// Queues a woken task: at once on its loop's thread while that runs, through the inbox everywhere else.
+fn schedule(runnable: Runnable<TaskMeta>) {
+    let here = running::with(|running| match running {
+        Some(event_loop) if Arc::ptr_eq(&event_loop.inner.shared, &runnable.metadata().shared) => {
+            Some(event_loop.clone())
+        }
+        _ => None,
+    });
+    if let Some(event_loop) = here {
+        event_loop.push(Ready::Step(runnable));
+        return;
+    }
+    let shared = runnable.metadata().shared.clone();
+    if let Err(job) = shared.push(Job::Step(runnable)) {
+        // A closed inbox means that no coroutine is left, so this cannot be; but to drop a runnable is to drop its
+        // coroutine, and that must not happen here.
+        std::mem::forget(job);
+    }
+}
+
+/// The future that async-task polls: a coroutine, and what asyncio does around each of its steps.
+///
+/// Invariant: `coroutine` is pinned with the driver; it is `None` once it has ended.
+struct Driver<'a, F> {
+    meta: &'a TaskMeta,
+    coroutine: Option<F>,
+}
+
+impl<T, F: StdFuture<Output = Result<T>>> StdFuture for Driver<'_, F> {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Result<T>> {
+        // SAFETY: `meta` is not pinned, and `coroutine` is never moved: it is used behind a new pin only.
+        let this = unsafe { self.get_unchecked_mut() };
+        // SAFETY: as above.
+        let mut coroutine = unsafe { Pin::new_unchecked(&mut this.coroutine) };
+        let event_loop = running::current().expect("runnables run on their loop");
+        let step = event_loop.begin_step(this.meta, cx.waker());
+        let polled = match (&step.refused, coroutine.as_mut().as_pin_mut()) {
+            (None, Some(coroutine)) => catch_unwind(AssertUnwindSafe(|| coroutine.poll(cx))),
+            _ => Ok(Poll::Pending),
+        };
+        let mut panicked = false;
+        let outcome = match polled {
+            Ok(Poll::Pending) => match step.verdict(this.meta) {
+                None => None,
+                Some(error) => Some(Err(error)),
+            },
+            Ok(Poll::Ready(Ok(value))) => match this.meta.take_mark() {
+                None => Some(Ok(value)),
+                Some(cancelled) => {
+                    event_loop.drop_user_value(this.meta, cx.waker(), move || drop(value));
+                    Some(Err(Error::Cancelled(cancelled)))
+                }
+            },
+            Ok(Poll::Ready(Err(error))) => Some(Err(error)),
+            Err(payload) => {
+                panicked = true;
+                Some(Err(Error::panicked(&*payload)))
+            }
+        };
+        let Some(outcome) = outcome else {
+            event_loop.end_step(this.meta, step);
+            return Poll::Pending;
+        };
+        event_loop.drop_user_value(this.meta, cx.waker(), || coroutine.set(None));
+        event_loop.end_step(this.meta, step);
+        event_loop.finish_task(this.meta, cx.waker(), outcome.as_ref().err(), panicked);
+        Poll::Ready(outcome)
+    }
+}
+
+impl<F> Drop for Driver<'_, F> {
+    /// Keeps the table right where a runnable is dropped instead of run, which the loop itself never does.
+    fn drop(&mut self) {
+        if self.coroutine.is_none() {
+            return;
+        }
+        if let Some(event_loop) = running::local(&self.meta.shared) {
+            drop(event_loop.inner.tasks.borrow_mut().remove(self.meta.key()));
+        }
+        self.meta.take_mark();
+        self.meta.with_rare(|rare| rare.error = Some(Error::cancelled()));
+        self.meta.add(flag::DONE | flag::CANCELLED);
+    }
+}
+
+/// What a step found before it began and puts back when it ends.
+struct Step {
+    /// Why the coroutine is not polled: it is dropped instead.
+    refused: Option<Error>,
+    /// Whether a cancellation was marked before the step: whoever could take it has had the chance.
+    marked: bool,
+    context: Option<Entered>,
+    outer: Option<BorrowedTask>,
+}
+
+impl Step {
+    /// The error to end a coroutine with that did not end itself, if it is to end.
+    fn verdict(&self, meta: &TaskMeta) -> Option<Error> {
+        if let Some(error) = &self.refused {
+            return Some(error.clone());
+        }
+        if meta.local(local::KILLED) {
+            return Some(Error::Cancelled(meta.take_mark().unwrap_or_default()));
+        }
+        if self.marked && !meta.local(local::KEPT) {
+            return meta.take_mark().map(Error::Cancelled);
+        }
+        None
+    }
+}
+
+/// What is left to do when async-task has put the outcome into its place: done by the turn, outside all borrows.
+pub(crate) struct Finished {
+    waiters: Waiters,
+    report: Option<ExceptionContext>,
+}
+
+impl EventLoop {
+    fn begin_step(&self, meta: &TaskMeta, waker: &Waker) -> Step {
+        let marked = meta.is_marked();
+        let refused = if meta.local(local::KILLED) || (marked && !meta.has_started()) {
+            Some(Error::Cancelled(meta.take_mark().unwrap_or_default()))
+        } else {
+            None
+        };
+        meta.set_local(local::STARTED);
+        let context = if meta.local(local::CONTEXT) {
+            ContextRef::Shared(meta.read_rare(|rare| rare.context.clone()).unwrap_or_default())
+        } else {
+            let mut tasks = self.inner.tasks.borrow_mut();
+            ContextRef::Bare(tasks.get_mut(meta.key()).and_then(|slot| slot.vars.take()))
+        };
+        let (context, refused) = match crate::context::enter(context, std::ptr::from_ref(meta) as usize) {
+            Ok(entered) => (Some(entered), refused),
+            Err(error) => (None, refused.or(Some(error))),
+        };
+        let outer = self.inner.current.replace(Some(BorrowedTask::new(meta, waker)));
+        Step { refused, marked, context, outer }
+    }
+
+    fn end_step(&self, meta: &TaskMeta, step: Step) {
+        self.inner.current.set(step.outer);
+        let Some(ContextRef::Bare(mut vars)) = step.context.map(Entered::leave) else { return };
+        if vars.is_none() {
+            return;
+        }
+        if meta.local(local::CONTEXT) {
+            return;
+        }
+        if let Some(slot) = self.inner.tasks.borrow_mut().get_mut(meta.key()) {
+            std::mem::swap(&mut slot.vars, &mut vars);
+        }
+        drop(vars);
+    }
+
+    /// Runs drops of the user's, which may panic; that is reported, for nobody could receive it.
+    fn drop_user_value(&self, meta: &TaskMeta, waker: &Waker, drop_it: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(drop_it)) {
+            // SAFETY: the driver that calls this has not returned, so the allocation is alive.
+            let task = AnyTask::new(unsafe { BorrowedTask::new(meta, waker).to_ref() });
+            self.report_panic("Panic while a coroutine was dropped", &*payload, task);
+        }
+    }
+
+    fn report_panic(&self, message: &str, payload: &(dyn Any + Send), task: AnyTask) {
+        let created = task.source_location();
+        let context = ExceptionContext::new(message).exception(Error::panicked(payload)).task(task);
+        self.call_exception_handler(&context.source_location(created));
+    }
+
+    /// Marks a task as done whose coroutine is gone, and says what the turn has to do.
+    fn finish_task(&self, meta: &TaskMeta, waker: &Waker, error: Option<&Error>, panicked: bool) {
+        meta.take_mark();
+        drop(self.inner.tasks.borrow_mut().remove(meta.key()));
+        let outcome = match error {
+            None => 0,
+            Some(Error::Cancelled(_)) => flag::CANCELLED,
+            Some(_) => flag::FAILED,
+        };
+        if meta.local(local::CONTEXT) || error.is_some() {
+            let context = meta.with_rare(|rare| {
+                rare.error = error.cloned();
+                rare.context.take()
+            });
+            drop(context);
+        }
+        let before = meta.add(flag::DONE | outcome);
+        let waiters = if before & flag::LISTED != 0 {
+            meta.with_rare(|rare| std::mem::take(&mut rare.waiters))
+        } else {
+            Waiters::default()
+        };
+        let unread = match outcome {
+            flag::FAILED if panicked => before & flag::AWAITED == 0 && !waiters.has_wakers() && meta.claim_report(),
+            flag::FAILED => meta.handles.load(Ordering::SeqCst) == 0 && meta.claim_report(),
+            _ => false,
+        };
+        let report = unread.then(|| {
+            // SAFETY: the driver that calls this has not returned, so the allocation is alive.
+            never_retrieved(unsafe { BorrowedTask::new(meta, waker).to_ref() })
+        });
+        if report.is_some() || !waiters.is_empty() {
+            self.inner.finished.borrow_mut().push(Finished { waiters, report });
+        }
+    }
+
+    /// Runs a task's step, and what its end brings.
+    pub(crate) fn run_step(&self, runnable: Runnable<TaskMeta>) {
+        runnable.run();
+        loop {
+            // Not in the head of the loop: the borrow would last as long as the body.
+            let finished = self.inner.finished.borrow_mut().pop();
+            let Some(finished) = finished else { return };
+            self.notify(finished.waiters);
+            if let Some(report) = finished.report {
+                self.call_exception_handler(&report);
+            }
+        }
+    }
+
+    pub(crate) fn current_task_ref(&self) -> Option<TaskRef> {
+        // SAFETY: a task is current while its driver is being polled, so its allocation is alive.
+        self.inner.current.get().map(|task| unsafe { task.to_ref() })
+    }
+
+    /// The task that is being polled, as long as it is.
+    pub(crate) fn current_key(&self, waker: &Waker) -> Option<(TaskKey, bool)> {
+        let task = self.inner.current.get()?;
+        // SAFETY: as above.
+        Some((unsafe { task.meta.as_ref() }.key(), task.is_woken_by(waker)))
+    }
+
+    pub(crate) fn take_current_mark(&self) -> Option<Cancelled> {
+        let task = self.inner.current.get()?;
+        // SAFETY: as above.
+        unsafe { task.meta.as_ref() }.take_mark()
+    }
+}
+
+/// The report of an error that nobody looked at.
+pub(crate) fn never_retrieved(task: TaskRef) -> ExceptionContext {
+    let created = task.created;
+    let error = task.error();
+    let mut context = ExceptionContext::new("Task exception was never retrieved").task(AnyTask::new(task));
+    context.exception = error;
+    context.source_location(created)
+}
+
+/// Something that `run_until_complete` polls in place: it may borrow, so its task only knows where it is.
+///
+/// Invariant: `target` points to a value that lives and is pinned on the caller's stack, or is `None`; the caller clears
+/// it before the value goes.
+pub(crate) struct InPlace {
+    target: Target,
+}
+
+/// Shared by the task and the stack frame that it must not outlive.
+type Target = Rc<Cell<Option<NonNull<dyn PolledInPlace>>>>;
+
+/// What the task sees of the caller's coroutine.
+trait PolledInPlace {
+    fn poll_in_place(&mut self, cx: &mut Cx<'_>) -> Poll<Result<()>>;
+    fn drop_in_place(&mut self);
+}
+
+/// The caller's side: the coroutine and, later, what it gave. Pinned on the stack by `with_in_place`.
+struct Frame<T, F> {
+    /// Pinned: never moved, dropped in place by being set to `None`.
+    coroutine: Option<F>,
+    outcome: Option<Result<T>>,
+}
+
+impl<T, F: StdFuture<Output = Result<T>>> PolledInPlace for Frame<T, F> {
+    fn poll_in_place(&mut self, cx: &mut Cx<'_>) -> Poll<Result<()>> {
+        let Some(coroutine) = &mut self.coroutine else { return Poll::Ready(Err(Error::cancelled())) };
+        // SAFETY: the frame is pinned on the stack of `with_in_place` and never moved; nor is its coroutine.
+        let polled = unsafe { Pin::new_unchecked(coroutine) }.poll(cx);
+        polled.map(|outcome| {
+            let brief = outcome.as_ref().map(|_| ()).map_err(Error::clone);
+            self.outcome = Some(outcome);
+            brief
+        })
+    }
+
+    fn drop_in_place(&mut self) {
+        // In place: the assignment drops the coroutine where it lies.
+        self.coroutine = None;
+    }
+}
+
+impl StdFuture for InPlace {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Result<()>> {
+        match self.target.get() {
+            // SAFETY: by the invariant the frame is alive; it is reached through this pointer only, on one thread, and
+            // not twice at once because a task is not polled while it is being polled.
+            Some(mut frame) => unsafe { frame.as_mut() }.poll_in_place(cx),
+            None => Poll::Ready(Err(Error::cancelled())),
+        }
+    }
+}
+
+impl Drop for InPlace {
+    fn drop(&mut self) {
+        if let Some(mut frame) = self.target.take() {
+            // SAFETY: as in `poll`; the task is not being polled while it drops its coroutine.
+            unsafe { frame.as_mut() }.drop_in_place();
+        }
+    }
+}
+
+/// Lends `coroutine` to `body` as something that a task can poll, with a switch that drops it at once. When this returns,
+/// the coroutine has been dropped; the second value is its outcome, if it came to one.
+pub(crate) fn with_in_place<T, F, R>(coroutine: F, body: impl FnOnce(InPlace, &dyn Fn()) -> R) -> (R, Option<Result<T>>)
+where
+    F: StdFuture<Output = Result<T>>,
+{
+    /// Cuts the task off from the frame, also when `body` panics.
+    struct Cut<'a>(&'a Target);
+    impl Drop for Cut<'_> {
+        fn drop(&mut self) {
+            self.0.take();
+        }
+    }
+
+    let mut frame = Frame { coroutine: Some(coroutine), outcome: None };
+    let erased: NonNull<dyn PolledInPlace + '_> = NonNull::from(&mut frame);
+    // SAFETY: only the lifetime changes. The pointer is used by `InPlace` and `drop_now` alone, and `Cut` takes it away
+    // before `frame` goes: it is declared later, so it is dropped earlier.
+    let erased: NonNull<dyn PolledInPlace> = unsafe { std::mem::transmute(erased) };
+    let target: Target = Rc::new(Cell::new(Some(erased)));
+    let cut = Cut(&target);
+    let result = body(InPlace { target: target.clone() }, &|| drop(InPlace { target: target.clone() }));
+    drop(cut);
+    // In place, for it is pinned; usually it is gone already.
+    frame.coroutine = None;
+    (result, frame.outcome)
+}
+
+impl EventLoop {
+    /// Takes a task out of the loop that nobody will finish: its coroutine has been dropped.
+    pub(crate) fn abandon_task(&self, task: &TaskRef) {
+        task.take_mark();
+        drop(self.inner.tasks.borrow_mut().remove(task.key()));
+        task.with_rare(|rare| rare.error = Some(Error::cancelled()));
+        task.add(flag::DONE | flag::CANCELLED);
+    }
+}

@@ -1,0 +1,83 @@
+//! Who waits for a future or task: wakers and done callbacks in one list, in the order they came.
+
+use std::{num::NonZeroU32, task::Waker};
+
+use crate::event_loop::callbacks::CallbackKey;
+
+/// A place in a [`Waiters`] list; kept by whoever waits, to be found again.
+pub(crate) type Place = NonZeroU32;
+
+pub(crate) enum Waiter {
+    Waker(Waker),
+    Callback(CallbackKey),
+}
+
+/// The first waiter needs no allocation: there is seldom a second.
+///
+/// Invariant: `more` is empty while `first` is `None` and nothing was removed; places rise.
+#[derive(Default)]
+pub(crate) struct Waiters {
+    first: Option<(Place, Waiter)>,
+    more: Vec<(Place, Waiter)>,
+    last: u32,
+}
+
+impl Waiters {
+    /// Puts a waker at the end, or refreshes it where it stands. Gives a waker that is no longer needed, for the caller
+    /// to drop outside its lock.
+    #[must_use]
+    pub(crate) fn register(&mut self, place: &mut Option<Place>, waker: &Waker) -> Option<Waker> {
+        if let Some(Waiter::Waker(known)) = place.and_then(|place| self.find(place)) {
+            if known.will_wake(waker) {
+                return None;
+            }
+            return Some(std::mem::replace(known, waker.clone()));
+        }
+        *place = Some(self.push(Waiter::Waker(waker.clone())));
+        None
+    }
+
+    pub(crate) fn push(&mut self, waiter: Waiter) -> Place {
+        self.last += 1;
+        let place = Place::new(self.last).expect("four thousand million waiters do not fit into memory");
+        if self.first.is_none() && self.more.is_empty() {
+            self.first = Some((place, waiter));
+        } else {
+            self.more.push((place, waiter));
+        }
+        place
+    }
+
+    pub(crate) fn remove(&mut self, place: Place) -> Option<Waiter> {
+        if self.first.as_ref().is_some_and(|first| first.0 == place) {
+            return self.first.take().map(|first| first.1);
+        }
+        let index = self.more.iter().position(|entry| entry.0 == place)?;
+        Some(self.more.remove(index).1)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none() && self.more.is_empty()
+    }
+
+    pub(crate) fn has_wakers(&self) -> bool {
+        self.iter().any(|waiter| matches!(waiter, Waiter::Waker(_)))
+    }
+
+    pub(crate) fn has_callbacks(&self) -> bool {
+        self.iter().any(|waiter| matches!(waiter, Waiter::Callback(_)))
+    }
+
+    /// All of them, in order.
+    pub(crate) fn into_iter(self) -> impl Iterator<Item = Waiter> {
+        self.first.into_iter().chain(self.more).map(|entry| entry.1)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Waiter> {
+        self.first.iter().chain(&self.more).map(|entry| &entry.1)
+    }
+
+    fn find(&mut self, place: Place) -> Option<&mut Waiter> {
+        self.first.iter_mut().chain(&mut self.more).find(|entry| entry.0 == place).map(|entry| &mut entry.1)
+    }
+}

@@ -1,0 +1,4 @@
+//! Sockets and names.
+
+pub(crate) mod resolve;
+pub(crate) mod sock;

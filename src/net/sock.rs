@@ -1,0 +1,437 @@
+//! Awaitables on plain sockets: anything that is `AsFd` and belongs to the caller.
+
+use std::{
+    future::Future as StdFuture,
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    pin::Pin,
+    task::{Context as Cx, Poll},
+    time::Duration,
+};
+
+use crate::{
+    combine::sleep::sleep,
+    error::{Error, Result},
+    event_loop::{EventLoop, exceptions::check_loop, running, scope::Leaf, threadsafe::closed, watchers::Direction},
+    sys::{
+        addr::{Address, ToAddress},
+        socket::{self, Connecting},
+    },
+};
+
+/// The most that one `sock_recv` makes room for: more than any socket holds.
+const LARGEST_RECV: usize = 64 << 20;
+
+/// How long a connect to a unix socket whose queue is full waits before it is tried again.
+const BUSY_DELAY: Duration = Duration::from_millis(2);
+
+/// A call on a socket: tried at each poll, and waiting in between until the socket is ready.
+struct SockCall<'s, S, O> {
+    socket: &'s S,
+    loop_id: u64,
+    /// Whether a socket in blocking mode is refused; in debug mode all are.
+    check_mode: bool,
+    direction: Direction,
+    operation: O,
+    /// Tells our wait from others; set while it stands, with the descriptor's number.
+    wait: Option<(RawFd, u64)>,
+    leaf: Leaf,
+}
+
+// The operation is called, never pinned.
+impl<S, O> Unpin for SockCall<'_, S, O> {}
+
+impl<T, S: AsFd, O: FnMut(BorrowedFd<'_>) -> io::Result<T>> StdFuture for SockCall<'_, S, O> {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Result<T>> {
+        let this = self.get_mut();
+        if let Some(cancelled) = this.leaf.take_cancel() {
+            this.forget();
+            return Poll::Ready(Err(Error::Cancelled(cancelled)));
+        }
+        let polled = this.attempt(cx);
+        if polled.is_ready() {
+            this.forget();
+            this.leaf.resume();
+        }
+        polled
+    }
+}
+
+impl<T, S: AsFd, O: FnMut(BorrowedFd<'_>) -> io::Result<T>> SockCall<'_, S, O> {
+    fn attempt(&mut self, cx: &Cx<'_>) -> Poll<Result<T>> {
+        let event_loop = self.event_loop()?;
+        let fd = self.socket.as_fd();
+        if self.wait.is_none() && (self.check_mode || event_loop.get_debug()) {
+            check_nonblocking(fd)?;
+        }
+        match (self.operation)(fd) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            result => return Poll::Ready(result.map_err(Error::from)),
+        }
+        let number = fd.as_raw_fd();
+        let (_, wait) = *self.wait.get_or_insert_with(|| (number, event_loop.next_wait()));
+        if let Err(error) = event_loop.wait_ready(number, self.direction, wait, cx.waker()) {
+            self.wait = None;
+            return Poll::Ready(Err(error));
+        }
+        self.leaf.suspend(Some(&event_loop), cx);
+        Poll::Pending
+    }
+
+    fn event_loop(&self) -> Result<EventLoop> {
+        let event_loop = running::require()?;
+        check_loop(self.loop_id, Some(&event_loop))?;
+        Ok(event_loop)
+    }
+}
+
+impl<S, O> SockCall<'_, S, O> {
+    /// Takes the wait away, if it is not over.
+    fn forget(&mut self) {
+        let Some((fd, wait)) = self.wait.take() else { return };
+        if let Some(event_loop) = running::by_id(self.loop_id) {
+            event_loop.forget_wait(fd, self.direction, wait);
+        }
+    }
+}
+
+impl<S, O> Drop for SockCall<'_, S, O> {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+fn check_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
+    if socket::is_nonblocking(fd)? {
+        return Ok(());
+    }
+    Err(Error::Value("the socket must be non-blocking".into()))
+}
+
+/// What differs between the calls besides the operation itself.
+#[derive(Clone, Copy)]
+enum Mode {
+    /// The call never blocks, whatever the socket's mode; it is checked in debug mode only.
+    AnyMode,
+    NonBlocking,
+}
+
+impl EventLoop {
+    fn sock_call<'s, T, S: AsFd, O: FnMut(BorrowedFd<'_>) -> io::Result<T>>(
+        &self,
+        socket: &'s S,
+        direction: Direction,
+        mode: Mode,
+        operation: O,
+    ) -> SockCall<'s, S, O> {
+        let (loop_id, check_mode) = (self.inner.shared.id, matches!(mode, Mode::NonBlocking));
+        SockCall { socket, loop_id, check_mode, direction, operation, wait: None, leaf: Leaf::new() }
+    }
+
+    /// Receives up to `size` bytes; no bytes mean that the other side has ended.
+    ///
+    /// What is there already is given at the first poll, without a turn of the loop. A socket in blocking mode does not
+    /// block the loop; in debug mode it is refused.
+    ///
+    /// # Cancel safety
+    ///
+    /// No byte is lost: a call that is cancelled or dropped has received nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] of the system; [`Error::Runtime`] if another call waits to read from the socket, it has a reader, or
+    /// the loop is closed or not running; in debug mode [`Error::Value`] "non-blocking".
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::{io::Write, os::unix::net::UnixStream};
+    ///
+    /// asyncio::run(async {
+    ///     let event_loop = asyncio::get_running_loop()?;
+    ///     let (ours, mut theirs) = UnixStream::pair()?;
+    ///     theirs.write_all(b"hello")?;
+    ///     assert_eq!(event_loop.sock_recv(&ours, 1024).await?, b"hello");
+    ///     Ok(())
+    /// })?;
+    /// # asyncio::ok(())
+    /// ```
+    ///
+    /// asyncio: `loop.sock_recv`.
+    pub fn sock_recv<'s, S: AsFd>(
+        &self,
+        socket: &'s S,
+        size: usize,
+    ) -> impl StdFuture<Output = Result<Vec<u8>>> + use<'s, S> {
+        let mut buffer = Vec::new();
+        self.sock_call(socket, Direction::Read, Mode::AnyMode, move |fd| {
+            let size = size.min(LARGEST_RECV);
+            if size == 0 {
+                return socket::recv_into(fd, &mut []).map(|_| Vec::new());
+            }
+            buffer.try_reserve_exact(size).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+            socket::recv(fd, &mut buffer)?;
+            buffer.truncate(size);
+            Ok(std::mem::take(&mut buffer))
+        })
+    }
+
+    /// Receives into `buffer` and gives how many bytes; zero means that the other side has ended.
+    ///
+    /// As [`sock_recv`](Self::sock_recv), without an allocation.
+    ///
+    /// # Cancel safety
+    ///
+    /// No byte is lost.
+    ///
+    /// # Errors
+    ///
+    /// See [`sock_recv`](Self::sock_recv).
+    ///
+    /// asyncio: `loop.sock_recv_into`.
+    pub fn sock_recv_into<'s, S: AsFd>(
+        &self,
+        socket: &'s S,
+        buffer: &'s mut [u8],
+    ) -> impl StdFuture<Output = Result<usize>> + use<'s, S> {
+        self.sock_call(socket, Direction::Read, Mode::AnyMode, move |fd| socket::recv_into(fd, buffer))
+    }
+
+    /// Receives one datagram of up to `size` bytes, and who sent it. What does not fit is lost, as the system has it.
+    ///
+    /// # Cancel safety
+    ///
+    /// No datagram is lost.
+    ///
+    /// # Errors
+    ///
+    /// See [`sock_recv`](Self::sock_recv).
+    ///
+    /// asyncio: `loop.sock_recvfrom`.
+    pub fn sock_recvfrom<'s, S: AsFd>(
+        &self,
+        socket: &'s S,
+        size: usize,
+    ) -> impl StdFuture<Output = Result<(Vec<u8>, Address)>> + use<'s, S> {
+        let mut buffer = Vec::new();
+        self.sock_call(socket, Direction::Read, Mode::AnyMode, move |fd| {
+            buffer.resize(size.min(LARGEST_RECV), 0);
+            let (count, address) = socket::recv_from(fd, &mut buffer)?;
+            let mut data = std::mem::take(&mut buffer);
+            data.truncate(count);
+            Ok((data, address))
+        })
+    }
+
+    /// Receives one datagram into `buffer`; gives how many bytes, and who sent it. What does not fit is lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// No datagram is lost.
+    ///
+    /// # Errors
+    ///
+    /// See [`sock_recv`](Self::sock_recv).
+    ///
+    /// asyncio: `loop.sock_recvfrom_into`. Differs: the size is the buffer's, `&mut buffer[..n]`.
+    pub fn sock_recvfrom_into<'s, S: AsFd>(
+        &self,
+        socket: &'s S,
+        buffer: &'s mut [u8],
+    ) -> impl StdFuture<Output = Result<(usize, Address)>> + use<'s, S> {
+        self.sock_call(socket, Direction::Read, Mode::AnyMode, move |fd| socket::recv_from(fd, buffer))
+    }
+
+    /// Sends all of `data`.
+    ///
+    /// # Cancel safety
+    ///
+    /// What was sent before a cancellation stays sent, and nobody knows how much that was: such a stream cannot go on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] of the system (a broken connection is EPIPE, no signal); otherwise as
+    /// [`sock_recv`](Self::sock_recv), for writing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::{io::Read, os::unix::net::UnixStream};
+    ///
+    /// asyncio::run(async {
+    ///     let event_loop = asyncio::get_running_loop()?;
+    ///     let (ours, mut theirs) = UnixStream::pair()?;
+    ///     event_loop.sock_sendall(&ours, b"hello").await?;
+    ///     let mut buffer = [0; 5];
+    ///     theirs.read_exact(&mut buffer)?;
+    ///     assert_eq!(&buffer, b"hello");
+    ///     Ok(())
+    /// })?;
+    /// # asyncio::ok(())
+    /// ```
+    ///
+    /// asyncio: `loop.sock_sendall`.
+    pub fn sock_sendall<'s, S: AsFd>(
+        &self,
+        socket: &'s S,
+        data: &'s [u8],
+    ) -> impl StdFuture<Output = Result<()>> + use<'s, S> {
+        let mut left = data;
+        self.sock_call(socket, Direction::Write, Mode::AnyMode, move |fd| {
+            while !left.is_empty() {
+                let sent = socket::send(fd, left)?;
+                left = &left[sent..];
+            }
+            Ok(())
+        })
+    }
+
+    /// Sends `data` as one datagram to `address`, and gives how many bytes went. A name is resolved.
+    ///
+    /// # Cancel safety
+    ///
+    /// A call that is cancelled or dropped has sent nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] of the system, [`Error::Resolve`] for the name; otherwise as [`sock_recv`](Self::sock_recv), for
+    /// writing.
+    ///
+    /// asyncio: `loop.sock_sendto`.
+    pub fn sock_sendto<'s, S: AsFd, A: ToAddress>(
+        &self,
+        socket: &'s S,
+        data: &'s [u8],
+        address: A,
+    ) -> impl StdFuture<Output = Result<usize>> + use<'s, S, A> {
+        let (id, endpoint) = (self.inner.shared.id, address.to_address());
+        async move {
+            let event_loop = local(id)?;
+            if event_loop.get_debug() {
+                check_nonblocking(socket.as_fd())?;
+            }
+            let (family, socket_type) = socket::parameters(socket.as_fd())?;
+            let address = event_loop.resolve_one(endpoint, family, socket_type).await?.to_sock_addr()?;
+            event_loop
+                .sock_call(socket, Direction::Write, Mode::AnyMode, |fd| socket::send_to(fd, data, &address))
+                .await
+        }
+    }
+
+    /// Connects a socket to `address`. A name is resolved, with the socket's own family and type.
+    ///
+    /// # Cancel safety
+    ///
+    /// The socket stays open and the caller's; the system may go on to connect it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Value`] "non-blocking" for a socket in blocking mode; [`Error::Io`] with the address in its text;
+    /// [`Error::Resolve`] for the name; [`Error::Runtime`] as for [`sock_recv`](Self::sock_recv).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use socket2::{Domain, Socket, Type};
+    ///
+    /// asyncio::run(async {
+    ///     let event_loop = asyncio::get_running_loop()?;
+    ///     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    ///     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    ///     socket.set_nonblocking(true)?;
+    ///     event_loop.sock_connect(&socket, listener.local_addr()?).await?;
+    ///     Ok(())
+    /// })?;
+    /// # asyncio::ok(())
+    /// ```
+    ///
+    /// asyncio: `loop.sock_connect`.
+    pub fn sock_connect<'s, S: AsFd, A: ToAddress>(
+        &self,
+        socket: &'s S,
+        address: A,
+    ) -> impl StdFuture<Output = Result<()>> + use<'s, S, A> {
+        let (id, endpoint) = (self.inner.shared.id, address.to_address());
+        async move {
+            let event_loop = local(id)?;
+            check_nonblocking(socket.as_fd())?;
+            let (family, socket_type) = socket::parameters(socket.as_fd())?;
+            let address = event_loop.resolve_one(endpoint, family, socket_type).await?;
+            let failed = |error| connect_failed(&address, error);
+            loop {
+                match socket::begin_connect(socket.as_fd(), &address).map_err(failed)? {
+                    Connecting::Done => return Ok(()),
+                    Connecting::Busy => sleep(BUSY_DELAY).await?,
+                    Connecting::InProgress => break,
+                }
+            }
+            // Pending once, for the wait: the first attempt would see a connect that has not ended as a success.
+            let mut begun = false;
+            let end = event_loop.sock_call(socket, Direction::Write, Mode::NonBlocking, move |fd| {
+                if !std::mem::replace(&mut begun, true) {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                socket::end_connect(fd)
+            });
+            end.await.map_err(failed)
+        }
+    }
+
+    /// Accepts a connection from a listening socket: a non-blocking descriptor and the other side's address.
+    ///
+    /// # Cancel safety
+    ///
+    /// No connection is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Value`] "non-blocking" for a socket in blocking mode; [`Error::Io`] of the system, such as EMFILE;
+    /// [`Error::Runtime`] as for [`sock_recv`](Self::sock_recv).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// asyncio::run(async {
+    ///     let event_loop = asyncio::get_running_loop()?;
+    ///     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    ///     listener.set_nonblocking(true)?;
+    ///     let client = std::net::TcpStream::connect(listener.local_addr()?)?;
+    ///     let (connection, address) = event_loop.sock_accept(&listener).await?;
+    ///     assert_eq!(address.as_inet(), Some(client.local_addr()?));
+    ///     let connection = std::net::TcpStream::from(connection);
+    ///     event_loop.sock_sendall(&connection, b"welcome").await?;
+    ///     Ok(())
+    /// })?;
+    /// # asyncio::ok(())
+    /// ```
+    ///
+    /// asyncio: `loop.sock_accept`.
+    pub fn sock_accept<'s, S: AsFd>(
+        &self,
+        socket: &'s S,
+    ) -> impl StdFuture<Output = Result<(OwnedFd, Address)>> + use<'s, S> {
+        self.sock_call(socket, Direction::Read, Mode::NonBlocking, socket::accept)
+    }
+}
+
+/// The loop that a call was made on, from inside its future.
+fn local(id: u64) -> Result<EventLoop> {
+    let event_loop = running::require()?;
+    check_loop(id, Some(&event_loop))?;
+    if event_loop.is_closed() { Err(closed()) } else { Ok(event_loop) }
+}
+
+fn connect_failed(address: &Address, error: Error) -> Error {
+    match error.io_error() {
+        None => error,
+        Some(source) => {
+            let copy = match source.raw_os_error() {
+                Some(code) => io::Error::from_raw_os_error(code),
+                None => io::Error::new(source.kind(), source.to_string()),
+            };
+            Error::io(copy, format!("Connect call failed {address}"))
+        }
+    }
+}

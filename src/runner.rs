@@ -1,0 +1,302 @@
+//! Entering the loop: `run`, `Runner`, `block_on`.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    future::{Future as StdFuture, IntoFuture},
+    panic::{AssertUnwindSafe, Location, resume_unwind},
+    rc::Rc,
+};
+
+use futures::FutureExt;
+
+use crate::{
+    constants::THREAD_JOIN_TIMEOUT,
+    context::{self, Context},
+    error::{Error, Result},
+    event_loop::{EventLoop, exceptions::ExceptionContext, running},
+    task::run::MainOptions,
+};
+
+/// Makes a loop, runs `main` in it, and closes it: the entry of a program.
+///
+/// `main` is polled in place, so it may borrow. When it ends, tasks that are left are cancelled and awaited, the default
+/// executor is shut down, and the loop is closed, whatever the result. Ctrl-C (SIGINT) cancels `main`, on the main
+/// thread and where the program has no handler of its own; a second one cancels it again, a third drops it.
+///
+/// # Errors
+///
+/// Those of `main`; [`Error::KeyboardInterrupt`] if SIGINT ended it; [`Error::Runtime`] inside a running loop;
+/// [`Error::Io`] if a loop could not be made.
+///
+/// # Examples
+///
+/// ```
+/// let name = String::from("world");
+/// let length = asyncio::run(async {
+///     println!("hello {name}");
+///     asyncio::sleep(std::time::Duration::from_millis(1)).await?;
+///     Ok(name.len())
+/// })?;
+/// assert_eq!(length, 5);
+/// # asyncio::ok(())
+/// ```
+///
+/// asyncio: `asyncio.run`.
+#[track_caller]
+pub fn run<T, F: IntoFuture<Output = Result<T>>>(main: F) -> Result<T> {
+    let created = Location::caller();
+    if running::require().is_ok() {
+        return Err(Error::Runtime("asyncio.run() cannot be called from a running event loop".into()));
+    }
+    let mut runner = Runner::new();
+    let result = runner.run_at(main.into_future(), created);
+    let closed = runner.close();
+    let value = result?;
+    closed.map(|()| value)
+}
+
+/// Runs `future` in a loop of its own and gives its output, whatever type that is.
+///
+/// For futures that do not give this crate's `Result`; otherwise as [`run`], but SIGINT is left alone.
+///
+/// # Panics
+///
+/// If `future` panics, with its panic; if it stops the loop that it runs in; inside a running loop; if the system refuses
+/// a selector.
+///
+/// # Examples
+///
+/// ```
+/// assert_eq!(asyncio::block_on(async { 40 + 2 }), 42);
+/// ```
+///
+/// asyncio: `asyncio.run`, for any awaitable.
+#[track_caller]
+pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
+    let created = Location::caller();
+    assert!(running::require().is_err(), "asyncio::block_on() cannot be called from a running event loop");
+    let mut runner = Runner::new();
+    let event_loop = match runner.get_loop() {
+        Ok(event_loop) => event_loop,
+        Err(error) => panic!("no event loop could be made: {error}"),
+    };
+    let future = AssertUnwindSafe(future.into_future()).catch_unwind();
+    let options = MainOptions { context: None, keep: true };
+    let output = event_loop.run_main(future.map(Ok), options, created, |_| ());
+    // Errors of the clean-up have nowhere to go; the tasks' own were reported.
+    let _ = runner.close();
+    match output {
+        Ok(Ok(output)) => output,
+        Ok(Err(payload)) => resume_unwind(payload),
+        Err(error) => panic!("asyncio::block_on(): {error}"),
+    }
+}
+
+/// Several runs in one loop and one context.
+///
+/// ```text
+/// New --get_loop, run--> Open --close, drop--> Closed
+/// ```
+///
+/// `Threads:` bound to the one that made it.
+///
+/// # Examples
+///
+/// ```
+/// let mut runner = asyncio::Runner::new().debug(true);
+/// let one = runner.run(async { Ok(1) })?;
+/// let two = runner.run(async { Ok(one + 1) })?;
+/// assert_eq!(two, 2);
+/// runner.close()?;
+/// # asyncio::ok(())
+/// ```
+///
+/// asyncio: `asyncio.Runner`.
+#[derive(Default)]
+pub struct Runner {
+    debug: Option<bool>,
+    loop_factory: Option<Box<dyn FnOnce() -> Result<EventLoop>>>,
+    stage: Stage,
+}
+
+#[derive(Default)]
+enum Stage {
+    #[default]
+    New,
+    Open(EventLoop, Context),
+    Closed,
+}
+
+impl Runner {
+    /// A runner; its loop is made when it is first needed.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Debug mode of the loop; by default what the environment says.
+    #[must_use]
+    pub fn debug(mut self, debug: bool) -> Self {
+        self.debug = Some(debug);
+        self
+    }
+
+    /// What makes the loop; [`new_event_loop`](crate::new_event_loop) by default.
+    #[must_use]
+    pub fn loop_factory(mut self, factory: impl FnOnce() -> Result<EventLoop> + 'static) -> Self {
+        self.loop_factory = Some(Box::new(factory));
+        self
+    }
+
+    /// Runs `main` in the runner's loop; all runs share one context, a copy of the one in which the loop was made.
+    ///
+    /// As [`run`](crate::run), but tasks that are left go on in the next run.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`run`](crate::run); [`Error::Runtime`] "Runner is closed".
+    ///
+    /// asyncio: `Runner.run`.
+    #[track_caller]
+    pub fn run<T, F: IntoFuture<Output = Result<T>>>(&mut self, main: F) -> Result<T> {
+        let created = Location::caller();
+        if running::require().is_ok() {
+            return Err(Error::Runtime("Runner.run() cannot be called from a running event loop".into()));
+        }
+        self.run_at(main.into_future(), created)
+    }
+
+    /// The runner's loop.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Runtime`] "Runner is closed"; what making the loop gives.
+    ///
+    /// asyncio: `Runner.get_loop`.
+    pub fn get_loop(&mut self) -> Result<EventLoop> {
+        self.open().map(|(event_loop, _)| event_loop)
+    }
+
+    /// Cancels and awaits the tasks that are left, shuts the default executor down and closes the loop. A second call
+    /// does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Runtime`] inside a running loop; what the shutdown gives. The loop is closed all the same.
+    ///
+    /// asyncio: `Runner.close`.
+    pub fn close(&mut self) -> Result<()> {
+        if let Stage::Open(event_loop, _) = &self.stage {
+            if event_loop.is_running() {
+                return Err(Error::Runtime("Cannot close a running event loop".into()));
+            }
+        }
+        match std::mem::replace(&mut self.stage, Stage::Closed) {
+            Stage::Open(event_loop, _) if !event_loop.is_closed() => {
+                let left = cancel_all_tasks(&event_loop);
+                let shut = event_loop.run_until_complete(event_loop.shutdown_default_executor(THREAD_JOIN_TIMEOUT));
+                event_loop.close().and(left).and(shut)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn open(&mut self) -> Result<(EventLoop, Context)> {
+        if let Stage::New = self.stage {
+            let event_loop = match self.loop_factory.take() {
+                Some(factory) => factory()?,
+                None => running::new_event_loop()?,
+            };
+            if let Some(debug) = self.debug {
+                event_loop.set_debug(debug);
+            }
+            self.stage = Stage::Open(event_loop, context::copy_context());
+        }
+        match &self.stage {
+            Stage::Open(event_loop, context) => Ok((event_loop.clone(), context.clone())),
+            Stage::New | Stage::Closed => Err(Error::Runtime("Runner is closed".into())),
+        }
+    }
+
+    fn run_at<T, F: StdFuture<Output = Result<T>>>(
+        &mut self,
+        main: F,
+        created: &'static Location<'static>,
+    ) -> Result<T> {
+        let (event_loop, context) = self.open()?;
+        let interrupts = Rc::new(Cell::new(0));
+        let main_task = Rc::new(RefCell::new(None));
+        let (count, task) = (interrupts.clone(), main_task.clone());
+        let guard = event_loop.on_interrupt(move |_| {
+            count.set(count.get() + 1);
+            let task = task.borrow().clone();
+            let Some(task): Option<crate::event_loop::step::TaskRef> = task else { return };
+            if count.get() > 2 {
+                task.kill();
+                task.wake_all();
+            } else {
+                task.cancel(None);
+            }
+        })?;
+        let options = MainOptions { context: Some(context), keep: false };
+        let result = event_loop.run_main(main, options, created, |task| {
+            main_task.replace(Some(task.clone()));
+        });
+        drop(guard);
+        let task = main_task.take();
+        match result {
+            _ if interrupts.get() > 1 => Err(Error::KeyboardInterrupt),
+            // A cancellation that nobody else asked for.
+            Err(Error::Cancelled(_)) if interrupts.get() == 1 && task.is_some_and(|task| task.uncancel() == 0) => {
+                Err(Error::KeyboardInterrupt)
+            }
+            result => result,
+        }
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        // Nobody is left to hear of an error; the tasks' own were reported.
+        let _ = self.close();
+    }
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (stage, event_loop) = match &self.stage {
+            Stage::New => ("new", None),
+            Stage::Open(event_loop, _) => ("open", Some(event_loop)),
+            Stage::Closed => ("closed", None),
+        };
+        f.debug_struct("Runner").field("stage", &stage).field("event_loop", &event_loop).finish_non_exhaustive()
+    }
+}
+
+/// Cancels every task, waits for their ends, and reports the errors that they ended with instead.
+fn cancel_all_tasks(event_loop: &EventLoop) -> Result<()> {
+    let tasks = event_loop.all_tasks();
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    for task in &tasks {
+        task.cancel();
+    }
+    let waited = event_loop.run_until_complete(async {
+        for task in &tasks {
+            // Each error is looked at below.
+            let _ = task.clone().await;
+        }
+        Ok(())
+    });
+    for task in &tasks {
+        if let Ok(Some(error)) = task.exception() {
+            let context = ExceptionContext::new("unhandled exception during asyncio.run() shutdown")
+                .exception(error)
+                .task(task.clone())
+                .source_location(task.source_location());
+            event_loop.call_exception_handler(&context);
+        }
+    }
+    waited
+}

@@ -1,0 +1,112 @@
+//! Calls on sockets that belong to the users: none of them blocks, whatever mode the socket is in.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::net::{RecvFlags, SendFlags};
+use socket2::{Domain, SockRef};
+
+use crate::{error::Result, sys::addr::Address};
+
+/// Receives into `buffer`. `WouldBlock` if nothing is there.
+pub(crate) fn recv_into(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    uninterrupted(|| Ok(rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT)?.0))
+}
+
+/// Receives into the spare capacity of `buffer`, which must have some unless nothing is asked for.
+pub(crate) fn recv(fd: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<()> {
+    let spare = rustix::buffer::spare_capacity(buffer);
+    // Interrupted calls have received nothing; the caller comes again.
+    rustix::net::recv(fd, spare, RecvFlags::DONTWAIT)?;
+    Ok(())
+}
+
+/// Receives one datagram into `buffer`, cutting off what does not fit, and says who sent it.
+pub(crate) fn recv_from(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Address)> {
+    // SAFETY: initialised bytes may be seen as perhaps uninitialised ones; socket2 promises to write nothing else into
+    // them but initialised bytes.
+    let buffer = unsafe { &mut *(std::ptr::from_mut(buffer) as *mut [MaybeUninit<u8>]) };
+    let socket = SockRef::from(&fd);
+    uninterrupted(|| {
+        let (count, address) = socket.recv_from_with_flags(buffer, libc::MSG_DONTWAIT)?;
+        Ok((count, Address::from_sock_addr(&address)))
+    })
+}
+
+/// Sends what the system takes of `data`; a broken connection is an error, not a signal.
+pub(crate) fn send(fd: BorrowedFd<'_>, data: &[u8]) -> io::Result<usize> {
+    uninterrupted(|| Ok(rustix::net::send(fd, data, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?))
+}
+
+/// Sends a datagram.
+pub(crate) fn send_to(fd: BorrowedFd<'_>, data: &[u8], address: &socket2::SockAddr) -> io::Result<usize> {
+    let socket = SockRef::from(&fd);
+    uninterrupted(|| socket.send_to_with_flags(data, address, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL))
+}
+
+/// Accepts a connection, which is non-blocking and not inherited. A connection that is gone again is passed over.
+pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, Address)> {
+    let socket = SockRef::from(&fd);
+    loop {
+        match socket.accept() {
+            Ok((connection, address)) => {
+                connection.set_nonblocking(true)?;
+                return Ok((connection.into(), Address::from_sock_addr(&address)));
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// How a connect stands after its first call.
+pub(crate) enum Connecting {
+    Done,
+    /// Writable when it has ended.
+    InProgress,
+    /// The other side's queue is full (unix sockets): to be begun again later.
+    Busy,
+}
+
+pub(crate) fn begin_connect(fd: BorrowedFd<'_>, address: &Address) -> Result<Connecting> {
+    let target = address.to_sock_addr()?;
+    match SockRef::from(&fd).connect(&target) {
+        Ok(()) => Ok(Connecting::Done),
+        Err(error) => match error.raw_os_error() {
+            // An interrupted connect goes on by itself.
+            Some(libc::EINPROGRESS | libc::EINTR | libc::EALREADY) => Ok(Connecting::InProgress),
+            Some(libc::EAGAIN) if address.as_inet().is_none() => Ok(Connecting::Busy),
+            _ => Err(error.into()),
+        },
+    }
+}
+
+/// What became of a connect that was in progress.
+pub(crate) fn end_connect(fd: BorrowedFd<'_>) -> io::Result<()> {
+    match SockRef::from(&fd).take_error()? {
+        None => Ok(()),
+        Some(error) => Err(error),
+    }
+}
+
+pub(crate) fn is_nonblocking(fd: impl AsFd) -> io::Result<bool> {
+    Ok(rustix::fs::fcntl_getfl(fd)?.contains(rustix::fs::OFlags::NONBLOCK))
+}
+
+/// The family, type and protocol of a socket, for the resolver.
+pub(crate) fn parameters(fd: BorrowedFd<'_>) -> io::Result<(i32, i32)> {
+    let socket = SockRef::from(&fd);
+    Ok((socket.domain().map(Domain::into)?, socket.r#type()?.into()))
+}
+
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,563 @@
+//! A coroutine that the loop runs, and the handle that awaits it.
+
+pub(crate) mod request;
+pub(crate) mod run;
+pub(crate) mod threadsafe;
+
+use std::{
+    fmt,
+    future::{Future as StdFuture, IntoFuture},
+    mem,
+    ops::Deref,
+    panic::Location,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard},
+    task::{Context as Cx, Poll},
+};
+
+use crate::{
+    context::Context,
+    error::{Cancelled, Error, Result, Text},
+    event_loop::{
+        EventLoop,
+        any_task::AnyTask,
+        exceptions::{check_loop, other_thread},
+        running,
+        scope::{Leaf, Waiting},
+        step::{TaskMeta, TaskRef, flag},
+        waiters::{Place, Waiter},
+    },
+    future::{CallbackToken, add_callback, already_taken},
+};
+
+/// A coroutine that the loop runs by itself; awaiting the task gives what the coroutine returns.
+///
+/// ```text
+/// Pending --its coroutine returns, fails, panics, is cancelled--> Done --await of the task itself--> Taken
+/// ```
+///
+/// The first step runs in the next iteration. Dropping the task detaches it: it goes on, and its failure is reported.
+/// Awaiting the task moves the value out, once; awaiting a reference, `(&task).await`, clones it (`T: Clone`).
+///
+/// [`cancel`](Self::cancel) makes the await that the coroutine is suspended in return [`Error::Cancelled`], if it is one
+/// of this crate's: the coroutine can clean up, swallow it, or let it out with `?`. If only foreign futures are pending,
+/// nobody can take it, and the coroutine is dropped.
+///
+/// `Threads:` may cross them (`T: Send`), and may be read, cancelled and awaited on any.
+///
+/// # Cancel safety
+///
+/// Cancelling a task that awaits this one cancels this one and waits for its outcome. Dropping the wait does not.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// asyncio::run(async {
+///     let task = asyncio::create_task(async {
+///         match asyncio::sleep(Duration::from_secs(3600)).await {
+///             Err(asyncio::Error::Cancelled(_)) => Ok("cleaned up"),
+///             other => other.map(|()| "slept"),
+///         }
+///     });
+///     asyncio::sleep(Duration::ZERO).await?;
+///     task.cancel();
+///     assert_eq!(task.await?, "cleaned up");
+///     Ok(())
+/// })?;
+/// # asyncio::ok(())
+/// ```
+///
+/// asyncio: `asyncio.Task`.
+pub struct Task<T> {
+    task: TaskRef,
+    stage: Mutex<Stage<T>>,
+    /// Where an await by value waits in the task's list, if it does not wait with async-task itself.
+    place: Option<Place>,
+    /// Whether it waits with async-task itself: it came before the list began.
+    first: bool,
+    leaf: Leaf,
+}
+
+/// Where the value is.
+enum Stage<T> {
+    Running(async_task::Task<Result<T>, TaskMeta>),
+    Done(Result<T>),
+    /// The value was moved out.
+    Taken,
+}
+
+impl<T: 'static> Task<T> {
+    pub(crate) fn new(task: TaskRef, outcome: async_task::Task<Result<T>, TaskMeta>) -> Self {
+        Task { task, stage: Mutex::new(Stage::Running(outcome)), place: None, first: false, leaf: Leaf::new() }
+    }
+
+    /// Asks the task to end; true unless it is done.
+    ///
+    /// What the coroutine awaits is cancelled or returns [`Error::Cancelled`]; a task that has not begun never runs.
+    /// From another thread the request is queued to the loop. On a task that is done this counts as a look at its
+    /// outcome.
+    ///
+    /// asyncio: `Task.cancel`.
+    pub fn cancel(&self) -> bool {
+        self.task.cancel(None)
+    }
+
+    /// As [`cancel`](Self::cancel), with a message for whoever sees the cancellation.
+    ///
+    /// asyncio: `Task.cancel(msg)`.
+    pub fn cancel_with(&self, message: impl Into<Text>) -> bool {
+        self.task.cancel(Some(message.into()))
+    }
+
+    /// Takes one request to cancel back and gives how many are left; at zero a cancellation that the coroutine has not
+    /// seen yet is withdrawn.
+    ///
+    /// asyncio: `Task.uncancel`.
+    pub fn uncancel(&self) -> u32 {
+        self.task.uncancel()
+    }
+
+    /// How many requests to cancel have not been taken back.
+    ///
+    /// asyncio: `Task.cancelling`.
+    pub fn cancelling(&self) -> u32 {
+        self.task.cancelling()
+    }
+
+    /// Whether the coroutine has ended.
+    ///
+    /// asyncio: `Task.done`.
+    pub fn done(&self) -> bool {
+        self.task.is_done()
+    }
+
+    /// Whether the coroutine has ended with [`Error::Cancelled`].
+    ///
+    /// asyncio: `Task.cancelled`.
+    pub fn cancelled(&self) -> bool {
+        self.task.has(flag::CANCELLED)
+    }
+
+    /// A copy of what the coroutine returned.
+    ///
+    /// # Errors
+    ///
+    /// The coroutine's own; [`Error::Panicked`] if it panicked; [`Error::InvalidState`] "Result is not set." while it
+    /// runs, "Result was already taken" after the value was moved out.
+    ///
+    /// asyncio: `Task.result`.
+    pub fn result(&self) -> Result<T>
+    where
+        T: Clone,
+    {
+        self.look().unwrap_or_else(|| Err(Error::InvalidState("Result is not set.".into())))
+    }
+
+    /// The error that the coroutine ended with, `None` if it returned a value.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cancelled`] if it was cancelled; [`Error::InvalidState`] "Exception is not set." while it runs.
+    ///
+    /// asyncio: `Task.exception`.
+    pub fn exception(&self) -> Result<Option<Error>> {
+        self.task.look_at_exception()
+    }
+
+    /// The task's name, "Task-N" unless one was given.
+    ///
+    /// asyncio: `Task.get_name`.
+    pub fn get_name(&self) -> String {
+        self.task.name()
+    }
+
+    /// Gives the task another name, at any time.
+    ///
+    /// asyncio: `Task.set_name`.
+    pub fn set_name(&self, name: impl Into<String>) {
+        self.task.set_name(name.into());
+    }
+
+    /// The context that the coroutine runs in. An empty one once it has ended, and on another thread unless the context
+    /// was given or asked for before.
+    ///
+    /// asyncio: `Task.get_context`.
+    pub fn get_context(&self) -> Context {
+        self.task.context(running::local(&self.task.shared).as_ref())
+    }
+
+    /// The loop that the task belongs to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Runtime`] on another thread, and if every handle of the loop is gone.
+    ///
+    /// asyncio: `Task.get_loop`.
+    pub fn get_loop(&self) -> Result<EventLoop> {
+        running::local(&self.task.shared).ok_or_else(|| other_thread("getting the loop of a task"))
+    }
+
+    /// The task with its type forgotten, to compare with and to keep.
+    pub fn any(&self) -> AnyTask {
+        AnyTask::new(self.task.clone())
+    }
+
+    /// Runs `callback` in the iteration after the task is done; if it is done, in the next one.
+    ///
+    /// As [`Future::add_done_callback`](crate::Future::add_done_callback).
+    ///
+    /// asyncio: `Task.add_done_callback`. Differs: gives a token to remove it by.
+    #[track_caller]
+    pub fn add_done_callback(&self, callback: impl FnOnce(&AnyTask) + 'static) -> CallbackToken {
+        self.task.add_done_callback(callback, Location::caller())
+    }
+
+    /// Removes a done callback; false if it was scheduled or removed before.
+    ///
+    /// asyncio: `Task.remove_done_callback`. Differs: by token, so one at a time.
+    pub fn remove_done_callback(&self, token: &CallbackToken) -> bool {
+        self.task.remove_done_callback(token)
+    }
+
+    /// A form that is awaited as often as wanted, by many: each await gives a clone.
+    pub fn shared(self) -> SharedTask<T>
+    where
+        T: Clone,
+    {
+        SharedTask { task: Arc::new(self), place: None, leaf: Leaf::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stage<T>> {
+        self.stage.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// A copy of the outcome, if there is one.
+    fn look(&self) -> Option<Result<T>>
+    where
+        T: Clone,
+    {
+        let mut stage = self.lock();
+        if let Stage::Running(outcome) = &mut *stage {
+            if !self.task.is_done() {
+                return None;
+            }
+            match Pin::new(outcome).poll(&mut Cx::from_waker(std::task::Waker::noop())) {
+                Poll::Ready(outcome) => *stage = Stage::Done(outcome),
+                // Done this instant, on another thread: the outcome is not in its place yet.
+                Poll::Pending => return None,
+            }
+        }
+        self.task.add(flag::SEEN);
+        Some(match &*stage {
+            Stage::Done(outcome) => outcome.clone(),
+            Stage::Running(_) | Stage::Taken => Err(already_taken()),
+        })
+    }
+
+    /// Moves the outcome out, or waits with async-task itself if `first`.
+    fn take(&mut self, cx: &mut Cx<'_>) -> Poll<Result<T>> {
+        let stage = self.stage.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let outcome = match stage {
+            Stage::Running(outcome) => std::task::ready!(Pin::new(outcome).poll(cx)),
+            _ => match mem::replace(stage, Stage::Taken) {
+                Stage::Done(outcome) => outcome,
+                _ => return Poll::Ready(Err(already_taken())),
+            },
+        };
+        // A failure stays for whoever asks again.
+        *stage = match &outcome {
+            Ok(_) => Stage::Taken,
+            Err(error) => Stage::Done(Err(error.clone())),
+        };
+        Poll::Ready(outcome)
+    }
+}
+
+impl TaskRef {
+    pub(crate) fn add_done_callback(
+        &self,
+        callback: impl FnOnce(&AnyTask) + 'static,
+        created: &'static Location<'static>,
+    ) -> CallbackToken {
+        let task = self.clone();
+        let callback = move || callback(&AnyTask::new(task));
+        let place = add_callback(&self.shared, callback, created, |key| {
+            self.with_waiters(|waiters| waiters.push(Waiter::Callback(key)))
+        });
+        CallbackToken { place: place.unwrap_or(Place::MIN) }
+    }
+
+    pub(crate) fn remove_done_callback(&self, token: &CallbackToken) -> bool {
+        let Some(event_loop) = running::local(&self.shared) else { return false };
+        let removed = self.with_waiters(|waiters| waiters.remove(token.place)).flatten();
+        let Some(Waiter::Callback(key)) = removed else { return false };
+        let callback = event_loop.inner.callbacks.borrow_mut().remove(key);
+        drop(callback);
+        true
+    }
+
+    /// What every await of a task begins with: who may not wait, and who is cancelled meanwhile.
+    fn check_wait(&self, leaf: &Leaf, running: Option<&EventLoop>) -> Result<()> {
+        if let Some(Cancelled { message, .. }) = leaf.take_cancel() {
+            // Not forwarded by `cancel()` because the task waits for several things: it is now.
+            if !self.cancel(message.clone()) {
+                return Err(Error::Cancelled(Cancelled::new(message)));
+            }
+        }
+        if self.is_done() {
+            return Ok(());
+        }
+        check_loop(self.shared.id, running)?;
+        let current = running.and_then(EventLoop::current_task_ref);
+        if current.is_some_and(|current| current.is(self)) {
+            return Err(Error::Runtime(
+                format!("Task cannot await on itself: {:?}", AnyTask::new(self.clone())).into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Waits in the task's list; true unless the task is done.
+    fn wait_in_list(&self, place: &mut Option<Place>, cx: &Cx<'_>) -> bool {
+        let old = self.with_waiters(|waiters| waiters.register(place, cx.waker()));
+        old.is_some()
+    }
+
+    fn leave_list(&self, place: &mut Option<Place>) {
+        if let Some(place) = place.take() {
+            let waiter = self.with_waiters(|waiters| waiters.remove(place)).flatten();
+            drop(waiter);
+        }
+    }
+}
+
+impl<T: 'static> StdFuture for Task<T> {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Result<T>> {
+        let this = self.get_mut();
+        let running = running::current();
+        if let Err(error) = this.task.check_wait(&this.leaf, running.as_ref()) {
+            this.leaf.resume();
+            return Poll::Ready(Err(error));
+        }
+        if !this.task.is_done() {
+            // Who comes after the first one, or after a callback, waits in the list, which keeps the order.
+            let listed = this.place.is_some() || (!this.first && this.task.has(flag::LISTED));
+            if listed && this.task.wait_in_list(&mut this.place, cx) {
+                let key = this.task.key();
+                this.leaf.suspend_on(running.as_ref(), cx, &|| Waiting::Task(key));
+                return Poll::Pending;
+            }
+        }
+        let polled = this.take(cx);
+        if polled.is_ready() {
+            this.task.add(flag::SEEN);
+            this.place = None;
+            this.leaf.resume();
+            return polled;
+        }
+        this.first = true;
+        if !this.task.has(flag::AWAITED) {
+            this.task.add(flag::AWAITED);
+        }
+        let key = this.task.key();
+        this.leaf.suspend_on(running.as_ref(), cx, &|| Waiting::Task(key));
+        Poll::Pending
+    }
+}
+
+impl<T> Unpin for Task<T> {}
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        let stage = self.stage.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Stage::Running(outcome) = mem::replace(stage, Stage::Taken) {
+            outcome.detach();
+        }
+        self.task.leave_list(&mut self.place);
+        self.task.end_handle();
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Task<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut stage = self.stage.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Stage::Running(outcome) = &mut *stage {
+            if self.task.is_done() {
+                if let Poll::Ready(outcome) = Pin::new(outcome).poll(&mut Cx::from_waker(std::task::Waker::noop())) {
+                    *stage = Stage::Done(outcome);
+                }
+            }
+        }
+        let result = match &*stage {
+            Stage::Done(Ok(value)) => Some(value as &dyn fmt::Debug),
+            _ => None,
+        };
+        self.task.describe(f, result)
+    }
+}
+
+impl<T: 'static> PartialEq<AnyTask> for Task<T> {
+    fn eq(&self, other: &AnyTask) -> bool {
+        self.task.is(&other.task)
+    }
+}
+
+impl<'a, T: Clone + 'static> IntoFuture for &'a Task<T> {
+    type Output = Result<T>;
+    type IntoFuture = TaskOutcome<'a, T>;
+
+    fn into_future(self) -> TaskOutcome<'a, T> {
+        TaskOutcome { task: self, place: None, leaf: Leaf::new() }
+    }
+}
+
+/// What `(&task).await` waits with: gives a clone of the outcome.
+///
+/// # Cancel safety
+///
+/// As [`Task`].
+#[must_use = "nothing is waited for until it is awaited"]
+pub struct TaskOutcome<'a, T> {
+    task: &'a Task<T>,
+    place: Option<Place>,
+    leaf: Leaf,
+}
+
+/// Polls a task for one of several who wait.
+fn poll_shared<T: Clone + 'static>(
+    task: &Task<T>,
+    place: &mut Option<Place>,
+    leaf: &mut Leaf,
+    cx: &mut Cx<'_>,
+) -> Poll<Result<T>> {
+    let running = running::current();
+    if let Err(error) = task.task.check_wait(leaf, running.as_ref()) {
+        leaf.resume();
+        return Poll::Ready(Err(error));
+    }
+    if !task.task.is_done() && task.task.wait_in_list(place, cx) {
+        let key = task.task.key();
+        leaf.suspend_on(running.as_ref(), cx, &|| Waiting::Task(key));
+        return Poll::Pending;
+    }
+    match task.look() {
+        Some(outcome) => {
+            *place = None;
+            leaf.resume();
+            Poll::Ready(outcome)
+        }
+        None => {
+            // Done this instant, on another thread: the outcome comes within moments.
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    }
+}
+
+impl<T: Clone + 'static> StdFuture for TaskOutcome<'_, T> {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Result<T>> {
+        let this = self.get_mut();
+        poll_shared(this.task, &mut this.place, &mut this.leaf, cx)
+    }
+}
+
+impl<T> Drop for TaskOutcome<'_, T> {
+    fn drop(&mut self) {
+        self.task.task.leave_list(&mut self.place);
+    }
+}
+
+/// A [`Task`] for many: each await gives a clone of the outcome. Clones are handles of one task.
+///
+/// Derefs to the task.
+///
+/// `Threads:` as [`Task`].
+///
+/// # Cancel safety
+///
+/// As [`Task`]: cancelling a task that waits cancels this one, for all who wait.
+///
+/// asyncio: any `asyncio.Task`.
+pub struct SharedTask<T> {
+    task: Arc<Task<T>>,
+    place: Option<Place>,
+    leaf: Leaf,
+}
+
+impl<T: Clone + 'static> StdFuture for SharedTask<T> {
+    type Output = Result<T>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Result<T>> {
+        let this = self.get_mut();
+        poll_shared(&this.task, &mut this.place, &mut this.leaf, cx)
+    }
+}
+
+impl<T> Clone for SharedTask<T> {
+    fn clone(&self) -> Self {
+        SharedTask { task: self.task.clone(), place: None, leaf: Leaf::new() }
+    }
+}
+
+impl<T> Drop for SharedTask<T> {
+    fn drop(&mut self) {
+        self.task.task.leave_list(&mut self.place);
+    }
+}
+
+impl<T> Deref for SharedTask<T> {
+    type Target = Task<T>;
+
+    fn deref(&self) -> &Task<T> {
+        &self.task
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for SharedTask<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.task.fmt(f)
+    }
+}
+
+impl StdFuture for AnyTask {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Result<()>> {
+        let this = self.get_mut();
+        let running = running::current();
+        if let Err(error) = this.task.check_wait(&this.leaf, running.as_ref()) {
+            this.leaf.resume();
+            return Poll::Ready(Err(error));
+        }
+        if !this.task.is_done() && this.task.wait_in_list(&mut this.place, cx) {
+            let key = this.task.key();
+            this.leaf.suspend_on(running.as_ref(), cx, &|| Waiting::Task(key));
+            return Poll::Pending;
+        }
+        this.place = None;
+        this.leaf.resume();
+        Poll::Ready(match this.task.look_at_exception() {
+            Ok(None) => Ok(()),
+            Ok(Some(error)) | Err(error) => Err(error),
+        })
+    }
+}
+
+impl AnyTask {
+    /// Runs `callback` in the iteration after the task is done; see [`Task::add_done_callback`].
+    #[track_caller]
+    pub fn add_done_callback(&self, callback: impl FnOnce(&AnyTask) + 'static) -> CallbackToken {
+        self.task.add_done_callback(callback, Location::caller())
+    }
+
+    /// Removes a done callback; false if it was scheduled or removed before.
+    pub fn remove_done_callback(&self, token: &CallbackToken) -> bool {
+        self.task.remove_done_callback(token)
+    }
+}
