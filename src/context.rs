@@ -379,6 +379,19 @@ fn current_identity() -> usize {
     })
 }
 
+/// Turns the bare context that the thread is in into one that can be shared, and stays in it.
+pub(crate) fn share_current() -> Context {
+    CURRENT.with_borrow_mut(|current| match current {
+        ContextRef::Shared(context) => context.clone(),
+        ContextRef::Bare(vars) => {
+            let context = Context::from_vars(vars.take(), IDENTITY.get());
+            context.lock().entered = true;
+            *current = ContextRef::Shared(context.clone());
+            context
+        }
+    })
+}
+
 /// Puts the thread into `context` until the guard is dropped or [`left`](Entered::leave).
 pub(crate) fn enter(context: ContextRef, identity: usize) -> Result<Entered> {
     if let ContextRef::Shared(context) = &context {

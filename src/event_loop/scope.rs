@@ -174,27 +174,25 @@ impl TaskRef {
     fn deliver_cancel(&self, message: Option<Text>) {
         let Some(event_loop) = running::local(&self.shared) else { return };
         let mut task = self.clone();
+        // Tasks that wait for each other form a ring: it is found by meeting a task that was passed before.
+        let (mut passed, mut steps, mut limit) = (task.key(), 0, 1);
         loop {
             if task.is_done() {
                 return;
             }
             let waiting = event_loop.inner.tasks.borrow_mut().waiting(task.key());
-            match waiting {
+            let awaited = match waiting {
                 Waiting::Future(future) if future.clone().cancel_target(message.clone()) => return,
-                Waiting::Task(key) => {
-                    // In a statement of its own: the borrow must end before the next task is looked at.
-                    let awaited = event_loop.inner.tasks.borrow_mut().find(key);
-                    match awaited {
-                        Some(awaited) => {
-                            awaited.request_cancel();
-                            task = awaited;
-                            continue;
-                        }
-                        None => break,
-                    }
-                }
-                _ => break,
+                Waiting::Task(key) if key != passed => event_loop.inner.tasks.borrow_mut().find(key),
+                _ => None,
+            };
+            let Some(awaited) = awaited else { break };
+            steps += 1;
+            if steps == limit {
+                (passed, steps, limit) = (awaited.key(), 0, limit * 2);
             }
+            awaited.request_cancel();
+            task = awaited;
         }
         task.mark(message);
         task.wake_all();

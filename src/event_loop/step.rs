@@ -28,7 +28,7 @@ use std::{
 use async_task::Runnable;
 
 use crate::{
-    context::{Context, ContextRef, Entered, Vars},
+    context::{self, Context, ContextRef, Entered, Vars},
     error::{Cancelled, Error, Result, Text},
     event_loop::{
         EventLoop,
@@ -99,6 +99,8 @@ mod local {
     pub(super) const KILLED: u8 = 8;
     /// The coroutine is not dropped because nobody takes a cancellation (`block_on`).
     pub(super) const KEPT: u8 = 16;
+    /// Set by begin_step, cleared by end_step: the variables are with the thread.
+    pub(super) const STEPPING: u8 = 32;
 }
 
 /// A counted reference to a task of any type. Derefs to its [`TaskMeta`].
@@ -366,12 +368,17 @@ impl TaskMeta {
         if let Some(context) = self.read_rare(|rare| rare.context.clone()) {
             return context;
         }
+        let Some(event_loop) = event_loop.filter(|_| !self.is_done()) else { return Context::new() };
         let identity = std::ptr::from_ref(self) as usize;
-        let vars = event_loop.filter(|_| !self.is_done()).and_then(|event_loop| {
-            event_loop.inner.tasks.borrow_mut().get_mut(self.key()).map(|slot| slot.vars.take())
-        });
-        let Some(vars) = vars else { return Context::new() };
-        let context = Context::from_vars(vars, identity);
+        let context = if !self.local(local::STEPPING) {
+            let vars = event_loop.inner.tasks.borrow_mut().get_mut(self.key()).and_then(|slot| slot.vars.take());
+            Context::from_vars(vars, identity)
+        } else if event_loop.inner.current.get().is_some_and(|current| std::ptr::eq(current.meta.as_ptr(), self)) {
+            context::share_current()
+        } else {
+            // In the midst of a step that has begun another task: its variables are out of reach until it goes on.
+            return Context::new();
+        };
         self.set_context(context.clone());
         context
     }
@@ -611,14 +618,14 @@ impl EventLoop {
         } else {
             None
         };
-        meta.set_local(local::STARTED);
+        meta.set_local(local::STARTED | local::STEPPING);
         let context = if meta.local(local::CONTEXT) {
             ContextRef::Shared(meta.read_rare(|rare| rare.context.clone()).unwrap_or_default())
         } else {
             let mut tasks = self.inner.tasks.borrow_mut();
             ContextRef::Bare(tasks.get_mut(meta.key()).and_then(|slot| slot.vars.take()))
         };
-        let (context, refused) = match crate::context::enter(context, std::ptr::from_ref(meta) as usize) {
+        let (context, refused) = match context::enter(context, std::ptr::from_ref(meta) as usize) {
             Ok(entered) => (Some(entered), refused),
             Err(error) => (None, refused.or(Some(error))),
         };
@@ -628,6 +635,7 @@ impl EventLoop {
 
     fn end_step(&self, meta: &TaskMeta, step: Step) {
         self.inner.current.set(step.outer);
+        meta.clear_local(local::STEPPING);
         let Some(ContextRef::Bare(mut vars)) = step.context.map(Entered::leave) else { return };
         if vars.is_none() {
             return;
@@ -679,8 +687,11 @@ impl EventLoop {
             Waiters::default()
         };
         let unread = match outcome {
-            flag::FAILED if panicked => before & flag::AWAITED == 0 && !waiters.has_wakers() && meta.claim_report(),
-            flag::FAILED => meta.handles.load(Ordering::SeqCst) == 0 && meta.claim_report(),
+            flag::FAILED => {
+                let unawaited = before & flag::AWAITED == 0 && !waiters.has_wakers();
+                let nobody_left = meta.handles.load(Ordering::SeqCst) == 0;
+                (nobody_left || (panicked && unawaited)) && meta.claim_report()
+            }
             _ => false,
         };
         let report = unread.then(|| {
