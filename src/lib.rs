@@ -1,5 +1,5 @@
 //! asyncio for Rust.
-#![deny(missing_docs)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod clock;
 mod combine;
@@ -69,3 +69,8 @@ pub mod selector {
 pub mod prelude {
     pub use crate::{Clock, Error, Executor, Resolver, Result, ToAddress, ToSignal};
 }
+
+/// The README's program is a doc test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

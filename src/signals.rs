@@ -14,7 +14,7 @@ use std::{
 use crate::{
     error::{Error, Result},
     event_loop::{
-        EventLoop,
+        EventLoop, SignalHook,
         handle::{Repeated, RepeatedHandle},
         running, slots,
         threadsafe::Shared,
@@ -31,7 +31,7 @@ use crate::{
 struct Handlers {
     callbacks: RefCell<BTreeMap<i32, Handler>>,
     /// What `run` does when it is interrupted: at once, not in its turn.
-    interrupt: RefCell<Option<(Arrivals, Rc<dyn Fn(&EventLoop)>)>>,
+    interrupt: RefCell<Option<(Arrivals, SignalHook)>>,
 }
 
 struct Handler {
@@ -111,7 +111,7 @@ impl EventLoop {
         }
         signal::check_catchable(number)?;
         let handlers = self.handlers();
-        let callback = RepeatedHandle::new(self, callback, created, None);
+        let callback = RepeatedHandle::repeated(self, callback, created, None);
         if let Some(handler) = handlers.callbacks.borrow_mut().get_mut(&number) {
             let before = std::mem::replace(&mut handler.callback, callback);
             before.deactivate();

@@ -10,11 +10,7 @@ use std::{
 use crate::{
     error::{Error, Result, Text},
     event_loop::{
-        EventLoop,
-        exceptions::never_retrieved_from_anywhere,
-        running,
-        scope::Leaf,
-        step::{TaskRef, flag},
+        EventLoop, exceptions::never_retrieved_from_anywhere, meta::flag, running, scope::Leaf, step::TaskRef,
         waiters::Place,
     },
 };

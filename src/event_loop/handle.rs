@@ -484,7 +484,7 @@ pub(crate) trait Repeated: RunHandle {
 }
 
 impl<F: FnMut() + 'static> RepeatedHandle<F> {
-    pub(crate) fn new(
+    pub(crate) fn repeated(
         event_loop: &EventLoop,
         callback: F,
         created: &'static Location<'static>,

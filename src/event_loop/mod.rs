@@ -5,6 +5,7 @@ pub(crate) mod callbacks;
 pub(crate) mod exceptions;
 pub(crate) mod handle;
 mod handshake;
+pub(crate) mod meta;
 pub(crate) mod running;
 pub(crate) mod scope;
 pub(crate) mod slots;
@@ -116,7 +117,7 @@ pub(crate) struct Inner {
     exception_handler: RefCell<Option<ExceptionHandler>>,
     pub(crate) task_factory: RefCell<Option<Rc<dyn std::any::Any>>>,
     /// Called when a signal has arrived, on the loop's thread.
-    signal_hook: RefCell<Option<Rc<dyn Fn(&EventLoop)>>>,
+    signal_hook: RefCell<Option<SignalHook>>,
     slots: Slots,
     /// Emptied vectors, kept for their capacity.
     spare: Cell<Vec<Ready>>,
@@ -124,6 +125,9 @@ pub(crate) struct Inner {
     events: Cell<Vec<Event>>,
     due: Cell<Vec<TimerEntry>>,
 }
+
+/// What a loop does when a signal has arrived.
+pub(crate) type SignalHook = Rc<dyn Fn(&EventLoop)>;
 
 impl EventLoop {
     /// A new loop, as [`new_event_loop`](crate::new_event_loop).
@@ -305,7 +309,7 @@ impl EventLoop {
         &self.inner.slots
     }
 
-    pub(crate) fn set_signal_hook(&self, hook: Option<Rc<dyn Fn(&EventLoop)>>) {
+    pub(crate) fn set_signal_hook(&self, hook: Option<SignalHook>) {
         let before = self.inner.signal_hook.replace(hook);
         drop(before);
     }
@@ -395,7 +399,7 @@ impl EventLoopBuilder {
     ///
     /// [`Error::Io`] if the system refuses a selector, for example because there are too many open descriptors.
     pub fn build(self) -> Result<EventLoop> {
-        crate::sys::fork::watch();
+        sys::fork::watch();
         let selector = match self.selector {
             Some(selector) => selector,
             None => sys::system_selector()?,
@@ -433,5 +437,12 @@ impl EventLoopBuilder {
         });
         running::register(Rc::downgrade(&inner));
         Ok(EventLoop::from_inner(inner))
+    }
+}
+
+impl fmt::Debug for EventLoopBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (debug, name) = (&self.debug, &self.name);
+        f.debug_struct("EventLoopBuilder").field("debug", debug).field("name", name).finish_non_exhaustive()
     }
 }

@@ -12,8 +12,10 @@ use std::{
 use crate::{
     error::{Cancelled, Text},
     event_loop::{
-        EventLoop, running,
-        step::{TaskKey, TaskRef, flag},
+        EventLoop,
+        meta::{TaskKey, flag},
+        running,
+        step::TaskRef,
     },
 };
 

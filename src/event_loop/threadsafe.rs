@@ -17,8 +17,8 @@ use crate::{
     event_loop::{
         EventLoop, handle,
         handshake::Handshake,
+        meta::TaskMeta,
         running::thread_mark,
-        step::TaskMeta,
         threadsafe_future::{ThreadsafeFuture, ThreadsafeSetter},
     },
     sys::{fork, selector::SelectorWaker},

@@ -252,7 +252,7 @@ impl EventLoop {
     ) -> Result<()> {
         self.check_open()?;
         check_process(&self.inner.shared)?;
-        let handle = RepeatedHandle::new(self, callback, created, Some(fd));
+        let handle = RepeatedHandle::repeated(self, callback, created, Some(fd));
         self.refuse_second_wait(fd, direction)?;
         self.put_watch(fd, direction, Watch::Callback(handle))
     }

@@ -1,4 +1,5 @@
 //! The system: descriptors, threads, signals. `unsafe` lives here and in `event_loop/step.rs`, nowhere else.
+#![expect(unsafe_code, reason = "system calls are made here and nowhere else")]
 
 pub(crate) mod addr;
 #[cfg(target_os = "linux")]

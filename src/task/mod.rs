@@ -22,9 +22,10 @@ use crate::{
         EventLoop,
         any_task::AnyTask,
         exceptions::{check_loop, other_thread},
+        meta::{TaskMeta, flag},
         running,
         scope::{Leaf, Waiting},
-        step::{TaskMeta, TaskRef, flag},
+        step::TaskRef,
         waiters::{Place, Waiter},
     },
     future::{CallbackToken, add_callback, already_taken},
@@ -470,6 +471,12 @@ impl<T: Clone + 'static> StdFuture for TaskOutcome<'_, T> {
 impl<T> Drop for TaskOutcome<'_, T> {
     fn drop(&mut self) {
         self.task.task.leave_list(&mut self.place);
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for TaskOutcome<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.task.fmt(f)
     }
 }
 

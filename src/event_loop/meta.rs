@@ -1,0 +1,270 @@
+//! What is known of a task besides its coroutine: the metadata in its allocation.
+
+use std::{
+    panic::Location,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering},
+    },
+    task::Waker,
+};
+
+use crate::{
+    context::{self, Context},
+    error::{Cancelled, Error, Text},
+    event_loop::{EventLoop, scope, threadsafe::Shared, waiters::Waiters},
+};
+
+/// What any thread may ask of a task; it lies in the task's one allocation, before the coroutine.
+pub(crate) struct TaskMeta {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) created: &'static Location<'static>,
+    /// What few tasks have.
+    rare: Mutex<Option<Box<Rare>>>,
+    /// How many `Task` and `AnyTask` there are: who may still look at a failure.
+    handles: AtomicU32,
+    /// The task's place in the loop's table, until it is done.
+    slot: u32,
+    /// Tells tasks of one loop apart that had the same slot; also the N of "Task-N".
+    number: u32,
+    /// asyncio: `_num_cancels_requested`.
+    requests: AtomicU16,
+    /// The `flag::` bits: set by the loop's thread (`SEEN`, `AWAITED`, `LISTED` by any), never cleared.
+    flags: AtomicU8,
+    /// The `local::` bits: read and written by the loop's thread only, so plain loads and stores do.
+    local: AtomicU8,
+}
+
+#[derive(Default)]
+pub(crate) struct Rare {
+    name: Option<Box<str>>,
+    pub(super) error: Option<Error>,
+    /// The message of a cancellation that is marked and not yet taken.
+    message: Option<Text>,
+    pub(super) waiters: Waiters,
+    /// Set while `local::CONTEXT` is.
+    pub(super) context: Option<Context>,
+    /// Wakers that are not the task's own, of awaitables inside that wait.
+    pub(crate) foreign: slab::Slab<Waker>,
+}
+
+pub(crate) mod flag {
+    pub(crate) const DONE: u8 = 1;
+    /// Goes with DONE.
+    pub(crate) const CANCELLED: u8 = 2;
+    /// Goes with DONE: there is an error that is not a cancellation.
+    pub(crate) const FAILED: u8 = 4;
+    /// Somebody has looked at the outcome, or it has been reported.
+    pub(crate) const SEEN: u8 = 8;
+    /// A `Task` has been polled and waits.
+    pub(crate) const AWAITED: u8 = 16;
+    /// `Rare::waiters` has been used.
+    pub(crate) const LISTED: u8 = 32;
+}
+
+pub(super) mod local {
+    pub(in crate::event_loop) const STARTED: u8 = 1;
+    /// A cancellation waits to be taken (asyncio: `_must_cancel`). Counted by `scope::marks`.
+    pub(in crate::event_loop) const MARKED: u8 = 2;
+    /// The context is a shared one, in `Rare::context`.
+    pub(in crate::event_loop) const CONTEXT: u8 = 4;
+    /// The next step drops the coroutine, whatever it does.
+    pub(in crate::event_loop) const KILLED: u8 = 8;
+    /// The coroutine is not dropped because nobody takes a cancellation (`block_on`).
+    pub(in crate::event_loop) const KEPT: u8 = 16;
+    /// Set by begin_step, cleared by end_step: the variables are with the thread.
+    pub(in crate::event_loop) const STEPPING: u8 = 32;
+}
+
+/// Names a task of one loop for as long as it is not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TaskKey {
+    pub(crate) slot: u32,
+    pub(crate) number: u32,
+}
+
+impl TaskMeta {
+    /// A task that has one handle.
+    pub(super) fn new(shared: Arc<Shared>, created: &'static Location<'static>, key: TaskKey) -> Self {
+        TaskMeta {
+            shared,
+            created,
+            rare: Mutex::new(None),
+            handles: AtomicU32::new(1),
+            slot: key.slot,
+            number: key.number,
+            requests: AtomicU16::new(0),
+            flags: AtomicU8::new(0),
+            local: AtomicU8::new(0),
+        }
+    }
+
+    pub(crate) fn key(&self) -> TaskKey {
+        TaskKey { slot: self.slot, number: self.number }
+    }
+
+    pub(crate) fn has(&self, bits: u8) -> bool {
+        self.flags.load(Ordering::Acquire) & bits != 0
+    }
+
+    /// Sets bits and gives those that were set before.
+    pub(crate) fn add(&self, bits: u8) -> u8 {
+        self.flags.fetch_or(bits, Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.has(flag::DONE)
+    }
+
+    pub(super) fn local(&self, bits: u8) -> bool {
+        self.local.load(Ordering::Relaxed) & bits != 0
+    }
+
+    pub(super) fn set_local(&self, bits: u8) {
+        self.local.store(self.local.load(Ordering::Relaxed) | bits, Ordering::Relaxed);
+    }
+
+    pub(super) fn clear_local(&self, bits: u8) {
+        self.local.store(self.local.load(Ordering::Relaxed) & !bits, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_marked(&self) -> bool {
+        self.local(local::MARKED)
+    }
+
+    pub(crate) fn has_started(&self) -> bool {
+        self.local(local::STARTED)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Box<Rare>>> {
+        self.rare.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Works on what few tasks have, under its lock: no foreign code in `work`.
+    pub(crate) fn with_rare<R>(&self, work: impl FnOnce(&mut Rare) -> R) -> R {
+        work(self.lock().get_or_insert_default())
+    }
+
+    pub(super) fn read_rare<R>(&self, read: impl FnOnce(&mut Rare) -> Option<R>) -> Option<R> {
+        self.lock().as_deref_mut().and_then(read)
+    }
+
+    /// Works on the list of waiters unless the task is done.
+    pub(crate) fn with_waiters<R>(&self, work: impl FnOnce(&mut Waiters) -> R) -> Option<R> {
+        self.with_rare(|rare| {
+            // Under the lock: the end of the task sets DONE first and then takes the list under the lock.
+            let before = self.add(flag::LISTED);
+            (before & flag::DONE == 0).then(|| work(&mut rare.waiters))
+        })
+    }
+
+    pub(crate) fn name(&self) -> String {
+        let given = self.read_rare(|rare| rare.name.as_ref().map(ToString::to_string));
+        given.unwrap_or_else(|| format!("Task-{}", self.number))
+    }
+
+    pub(crate) fn set_name(&self, name: String) {
+        self.with_rare(|rare| rare.name = Some(name.into()));
+    }
+
+    /// The error that the task ended with.
+    pub(crate) fn error(&self) -> Option<Error> {
+        self.read_rare(|rare| rare.error.clone())
+    }
+
+    pub(crate) fn cancelling(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed).into()
+    }
+
+    pub(crate) fn request_cancel(&self) {
+        // Saturates; a task with 65,535 requests is cancelled enough.
+        let _ = self.requests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_add(1));
+    }
+
+    pub(crate) fn uncancel(&self) -> u32 {
+        let before = self.requests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
+        let left = before.map_or(0, |count| count - 1);
+        if left == 0 && self.shared.on_its_thread() && !self.is_done() {
+            self.take_mark();
+        }
+        left.into()
+    }
+
+    /// Marks the task as cancelled. On the loop's thread only.
+    pub(crate) fn mark(&self, message: Option<Text>) {
+        if !self.is_marked() {
+            self.set_local(local::MARKED);
+            scope::count_mark();
+        }
+        if message.is_some() {
+            self.with_rare(|rare| rare.message = message);
+        } else {
+            self.read_rare(|rare| rare.message.take());
+        }
+    }
+
+    /// Takes the mark, if there is one. On the loop's thread only.
+    pub(crate) fn take_mark(&self) -> Option<Cancelled> {
+        if !self.is_marked() {
+            return None;
+        }
+        self.clear_local(local::MARKED);
+        scope::uncount_mark();
+        Some(Cancelled::new(self.read_rare(|rare| rare.message.take())))
+    }
+
+    /// Lets the next step drop the coroutine. On the loop's thread only.
+    pub(crate) fn kill(&self) {
+        self.set_local(local::KILLED);
+    }
+
+    pub(crate) fn keep(&self) {
+        self.set_local(local::KEPT);
+    }
+
+    /// The context that the task runs in; makes it one that can be shared. An empty one once the task is done.
+    pub(crate) fn context(&self, event_loop: Option<&EventLoop>) -> Context {
+        if let Some(context) = self.read_rare(|rare| rare.context.clone()) {
+            return context;
+        }
+        let Some(event_loop) = event_loop.filter(|_| !self.is_done()) else { return Context::new() };
+        let identity = std::ptr::from_ref(self) as usize;
+        let context = if !self.local(local::STEPPING) {
+            let vars = event_loop.inner.tasks.borrow_mut().take_vars(self.key());
+            Context::from_vars(vars, identity)
+        } else if event_loop.is_current(self) {
+            context::share_current()
+        } else {
+            // In the midst of a step that has begun another task: its variables are out of reach until it goes on.
+            return Context::new();
+        };
+        self.set_context(context.clone());
+        context
+    }
+
+    pub(super) fn set_context(&self, context: Context) {
+        self.with_rare(|rare| rare.context = Some(context));
+        self.set_local(local::CONTEXT);
+    }
+
+    pub(crate) fn add_handle(&self) {
+        self.handles.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the caller must report the error: the last handle goes, and nobody looked.
+    #[must_use]
+    pub(crate) fn drop_handle(&self) -> bool {
+        let last = self.handles.fetch_sub(1, Ordering::SeqCst) == 1;
+        last && self.has(flag::FAILED) && self.claim_report()
+    }
+
+    pub(super) fn has_handles(&self) -> bool {
+        self.handles.load(Ordering::SeqCst) > 0
+    }
+
+    /// Whether nobody has looked at the outcome or reported it so far; from now on somebody has.
+    #[must_use]
+    pub(super) fn claim_report(&self) -> bool {
+        self.add(flag::SEEN) & flag::SEEN == 0
+    }
+}
