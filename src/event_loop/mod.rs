@@ -442,13 +442,6 @@ impl EventLoopBuilder {
 
 impl fmt::Debug for EventLoopBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (debug, name) = (&self.debug, &self.name);
-        f.debug_struct("EventLoopBuilder").field("debug", debug).field("name", name).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for EventLoopBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventLoopBuilder").field("debug", &self.debug).field("name", &self.name).finish_non_exhaustive()
     }
 }

@@ -480,12 +480,6 @@ impl<T: fmt::Debug> fmt::Debug for TaskOutcome<'_, T> {
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for TaskOutcome<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.task.fmt(f)
-    }
-}
-
 /// A [`Task`] for many: each await gives a clone of the outcome. Clones are handles of one task.
 ///
 /// Derefs to the task.

@@ -137,12 +137,6 @@ impl<F> fmt::Debug for TaskBuilder<F> {
     }
 }
 
-impl<F> fmt::Debug for TaskBuilder<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskBuilder").field("request", &self.request).finish_non_exhaustive()
-    }
-}
-
 impl<F> TaskBuilder<F> {
     /// Gives the task a name.
     pub fn name(mut self, name: impl Into<String>) -> Self {

@@ -31,11 +31,11 @@ pub trait IntoCoroutine<M>: Send + 'static {
 }
 
 /// Marks a future, for [`IntoCoroutine`].
-#[derive(Debug, Debug)]
+#[derive(Debug)]
 pub enum IsFuture {}
 
 /// Marks a closure, for [`IntoCoroutine`].
-#[derive(Debug, Debug)]
+#[derive(Debug)]
 pub struct IsClosure<F>(std::marker::PhantomData<F>);
 
 impl<T: Send + 'static, F: StdFuture<Output = Result<T>> + Send + 'static> IntoCoroutine<IsFuture> for F {
