@@ -1,4 +1,57 @@
-//! asyncio for Rust.
+//! A Rust-native async executor with the semantics of Python's asyncio event loop.
+//!
+//! A coroutine is any std future whose output is this crate's [`Result`]; everything asyncio can wait for is a std
+//! future. Cancellation arrives at the await that a task is suspended in and can be handled there; tasks need not be
+//! `Send`, their handles are; what fails and is not looked at is reported.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! async fn greet(name: &str, delay: Duration) -> asyncio::Result<String> {
+//!     asyncio::sleep(delay).await?;
+//!     Ok(format!("hello {name}"))
+//! }
+//!
+//! fn main() -> asyncio::Result<()> {
+//!     asyncio::run(async {
+//!         let task = asyncio::create_task(greet("task", Duration::from_millis(2)));
+//!         println!("{}", greet("main", Duration::from_millis(1)).await?);
+//!         println!("{}", task.await?);
+//!         Ok(())
+//!     })
+//! }
+//! ```
+//!
+//! # Where things are
+//!
+//! | for | look at |
+//! |---|---|
+//! | entering | [`run`], [`Runner`], [`block_on`], [`EventLoop::run_until_complete`] |
+//! | the loop | [`EventLoop`], [`new_event_loop`], [`get_running_loop`], [`EventLoop::builder`] |
+//! | scheduling | [`EventLoop::call_soon`], [`EventLoop::call_later`], [`Handle`], [`TimerHandle`] |
+//! | tasks | [`create_task`], [`Task`], [`AnyTask`], [`current_task`], [`all_tasks`], [`EventLoop::set_task_factory`] |
+//! | results | [`Future`], [`SharedFuture`], [`sleep`], [`cancellable`] |
+//! | other threads | [`ThreadsafeLoop`], [`ThreadsafeFuture`], [`to_thread`], [`EventLoop::run_in_executor`] |
+//! | sockets | [`EventLoop::sock_recv`] and its kin, [`EventLoop::add_reader`], [`EventLoop::getaddrinfo`] |
+//! | signals | [`EventLoop::add_signal_handler`] |
+//! | contexts | [`ContextVar`], [`Context`], [`copy_context`] |
+//! | failures | [`Error`], [`EventLoop::set_exception_handler`], [`EventLoop::set_debug`] |
+//! | tests of one's own | [`VirtualClock`], [`selector`] |
+//!
+//! # Inside
+//!
+//! Modules stand in levels; each names itself and lower ones.
+//!
+//! | level | module | what |
+//! |--:|---|---|
+//! | 8 | `runner` | `run`, `Runner`, `block_on` |
+//! | 6 | `net` | sockets and names |
+//! | 5 | `combine` | sleep, `cancellable`, `to_thread` |
+//! | 4 | `task`, `executor` | `Task`, `run_until_complete`; `run_in_executor` |
+//! | 3 | `future`, `signals` | `Future`; `add_signal_handler` |
+//! | 2 | `event_loop` | what runs next, when to sleep, who is cancelled |
+//! | 1 | `sys` | the system; `unsafe` lives here and in `event_loop/step.rs`, nowhere else |
+//! | 0 | `error`, `constants`, `clock`, `context`, `report` | words everybody uses |
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 mod clock;

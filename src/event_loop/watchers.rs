@@ -17,16 +17,44 @@ use crate::{
     event_loop::{
         EventLoop,
         handle::{Repeated, RepeatedHandle},
+        meta::TaskKey,
         threadsafe::{check_process, closed},
         turn::Ready,
     },
-    sys::selector::{Event, Interest, Mode, Selector},
+    sys::selector::{Event, Interest, Mode, Selector, is_open},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     Read,
     Write,
+}
+
+impl Direction {
+    fn other(self) -> Self {
+        match self {
+            Direction::Read => Direction::Write,
+            Direction::Write => Direction::Read,
+        }
+    }
+
+    /// The plan for a descriptor where this direction is watched in the mode `own` and the other one in `other`.
+    fn plan(self, own: Option<Mode>, other: Option<Mode>) -> Plan {
+        let interest = match self {
+            Direction::Read => Interest { readable: own.is_some(), writable: other.is_some() },
+            Direction::Write => Interest { readable: other.is_some(), writable: own.is_some() },
+        };
+        // Waits are for once, so that a descriptor that nobody waits for any more costs no call to be forgotten.
+        let lasts = [own, other].contains(&Some(Mode::Level));
+        Plan { interest, mode: if lasts { Mode::Level } else { Mode::Oneshot } }
+    }
+}
+
+/// What the system is told about a descriptor.
+#[derive(Clone, Copy)]
+struct Plan {
+    interest: Interest,
+    mode: Mode,
 }
 
 /// Who watches one direction of a descriptor.
@@ -36,13 +64,35 @@ enum Watch {
     Nobody,
     /// As long as it is not removed.
     Callback(Rc<dyn Repeated>),
-    /// Once; the number tells waits apart.
-    Wait(u64, Waker),
+    Wait(Wait),
+}
+
+/// A wait for once.
+struct Wait {
+    /// Tells waits apart.
+    number: u64,
+    waker: Waker,
+    /// The task that waits: once it is cancelled, the wait is as good as over.
+    task: Option<TaskKey>,
 }
 
 impl Watch {
-    fn is_nobody(&self) -> bool {
-        matches!(self, Watch::Nobody)
+    /// `None` if nobody watches.
+    fn mode(&self) -> Option<Mode> {
+        match self {
+            Watch::Nobody => None,
+            Watch::Callback(_) => Some(Mode::Level),
+            Watch::Wait(_) => Some(Mode::Oneshot),
+        }
+    }
+
+    /// Ends a watch that was taken out of the table: a callback runs no more, and whoever waits finds out by himself.
+    fn end(self) {
+        match self {
+            Watch::Callback(handle) => handle.deactivate(),
+            Watch::Wait(wait) => wait.waker.wake(),
+            Watch::Nobody => {}
+        }
     }
 }
 
@@ -64,20 +114,24 @@ impl Source {
         }
     }
 
-    fn interest(&self) -> Interest {
-        Interest { readable: !self.reader.is_nobody(), writable: !self.writer.is_nobody() }
+    fn plan(&self) -> Plan {
+        Direction::Read.plan(self.reader.mode(), self.writer.mode())
     }
 
-    /// Waits are for once, so that a descriptor that nobody waits for any more costs no call to be forgotten.
-    fn mode(&self) -> Mode {
-        match (&self.reader, &self.writer) {
-            (Watch::Callback(_), _) | (_, Watch::Callback(_)) => Mode::Level,
-            _ => Mode::Oneshot,
+    fn is_watched(&self) -> bool {
+        !self.plan().interest.is_empty()
+    }
+
+    /// What an event brings for one direction: a callback, which stays, or a wait, which is over.
+    fn fire(&mut self, direction: Direction) -> Watch {
+        match self.watch(direction) {
+            Watch::Callback(handle) => Watch::Callback(handle.clone()),
+            other => mem::take(other),
         }
     }
 
     fn holds_clock(&self) -> bool {
-        !self.background && !self.interest().is_empty()
+        !self.background && self.is_watched()
     }
 }
 
@@ -112,9 +166,9 @@ impl Watchers {
             self.sources.resize_with(index + 1, || None);
         }
         let source = self.sources[index].get_or_insert_default();
-        let before = (!source.interest().is_empty(), source.holds_clock());
+        let before = (source.is_watched(), source.holds_clock());
         let result = change(source);
-        let after = (!source.interest().is_empty(), source.holds_clock());
+        let after = (source.is_watched(), source.holds_clock());
         self.watched = self.watched + usize::from(after.0) - usize::from(before.0);
         self.foreground = self.foreground + usize::from(after.1) - usize::from(before.1);
         Some(result)
@@ -129,23 +183,37 @@ impl Watchers {
     }
 }
 
-/// Tells the system what a source is watched for now. One call in the usual case.
-fn arm(selector: &mut dyn Selector, fd: RawFd, source: &mut Source) -> io::Result<()> {
-    let (interest, mode) = (source.interest(), source.mode());
-    let key = usize::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
-    let result = if source.known {
-        match selector.modify(fd, key, interest, mode) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => selector.register(fd, key, interest, mode),
-            other => other,
+/// How it went to tell the system what a descriptor is watched for.
+enum Armed {
+    Known,
+    /// The system had forgotten the descriptor: it is another one now, and only the new watch was told.
+    Anew,
+}
+
+/// Tells the system about a new watch: `all` that is watched then, or the new one `alone` where the system has forgotten
+/// the descriptor that the others meant. One call in the usual case.
+fn arm(selector: &mut dyn Selector, fd: RawFd, known: bool, all: Plan, alone: Plan) -> io::Result<Armed> {
+    let key = key_of(fd)?;
+    if !known {
+        match selector.register(fd, key, all.interest, all.mode) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                selector.modify(fd, key, all.interest, all.mode)?;
+            }
+            result => result?,
         }
-    } else {
-        match selector.register(fd, key, interest, mode) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => selector.modify(fd, key, interest, mode),
-            other => other,
+        return Ok(Armed::Known);
+    }
+    match selector.modify(fd, key, all.interest, all.mode) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            selector.register(fd, key, alone.interest, alone.mode)?;
+            Ok(Armed::Anew)
         }
-    };
-    source.known = result.is_ok();
-    result
+        result => result.map(|()| Armed::Known),
+    }
+}
+
+fn key_of(fd: RawFd) -> io::Result<usize> {
+    usize::try_from(fd).map_err(|_| Error::Value(format!("Invalid file descriptor: {fd}").into()).into())
 }
 
 /// After something was removed: narrows what the system watches, or lets it forget the descriptor. False if the
@@ -154,13 +222,14 @@ fn disarm(selector: &mut dyn Selector, fd: RawFd, source: &mut Source) -> bool {
     if !source.known {
         return true;
     }
-    if source.interest().is_empty() {
+    let plan = source.plan();
+    if plan.interest.is_empty() {
         source.known = false;
         // A descriptor that was closed meanwhile is forgotten already.
         let _ = selector.deregister(fd);
         return true;
     }
-    arm(selector, fd, source).is_ok()
+    key_of(fd).is_ok_and(|key| selector.modify(fd, key, plan.interest, plan.mode).is_ok())
 }
 
 impl EventLoop {
@@ -236,11 +305,15 @@ impl EventLoop {
     /// Says whether a wait for `fd` lets a virtual clock go on (`true`) or holds it (`false`, the rule).
     ///
     /// Lasts until it is said otherwise or the loop is closed. For descriptors from which nothing is expected, such as a
-    /// listener in a test of time-outs.
+    /// listener in a test of time-outs. A number that is not open is passed over.
     ///
     /// asyncio: has no virtual clock.
     pub fn set_background(&self, fd: &impl AsRawFd, background: bool) {
-        self.inner.watchers.borrow_mut().change(fd.as_raw_fd(), |source| source.background = background);
+        let fd = fd.as_raw_fd();
+        // The table grows up to the largest number, so it must be a real one.
+        if is_open(fd) {
+            self.inner.watchers.borrow_mut().change(fd, |source| source.background = background);
+        }
     }
 
     fn add_watch(
@@ -288,20 +361,23 @@ impl EventLoop {
         }
         self.refuse_second_wait(fd, direction)?;
         self.refuse_callback(fd, direction)?;
-        self.put_watch(fd, direction, Watch::Wait(wait, waker.clone()))
+        let task = self.current_key(waker).map(|(key, _)| key);
+        self.put_watch(fd, direction, Watch::Wait(Wait { number: wait, waker: waker.clone(), task }))
     }
 
     /// Whether the wait stands already; it then wakes `waker` from now on.
     fn refresh_wait(&self, fd: RawFd, direction: Direction, wait: u64, waker: &Waker) -> bool {
+        let task = self.current_key(waker).map(|(key, _)| key);
         let mut watchers = self.inner.watchers.borrow_mut();
-        let Some(Watch::Wait(number, known)) = watchers.get(fd).map(|source| source.watch(direction)) else {
+        let Some(Watch::Wait(known)) = watchers.get(fd).map(|source| source.watch(direction)) else {
             return false;
         };
-        if *number != wait {
+        if known.number != wait {
             return false;
         }
-        if !known.will_wake(waker) {
-            let old = mem::replace(known, waker.clone());
+        known.task = task;
+        if !known.waker.will_wake(waker) {
+            let old = mem::replace(&mut known.waker, waker.clone());
             drop(watchers);
             drop(old);
         }
@@ -313,7 +389,7 @@ impl EventLoop {
         let mut watchers = self.inner.watchers.borrow_mut();
         let stands = watchers
             .get(fd)
-            .is_some_and(|source| matches!(source.watch(direction), Watch::Wait(number, _) if *number == wait));
+            .is_some_and(|source| matches!(source.watch(direction), Watch::Wait(known) if known.number == wait));
         if !stands {
             return;
         }
@@ -323,18 +399,18 @@ impl EventLoop {
         drop(removed);
     }
 
+    /// A call that waits keeps others from waiting, unless its task has been cancelled and has not run since.
     fn refuse_second_wait(&self, fd: RawFd, direction: Direction) -> Result<()> {
-        let waits = self
-            .inner
-            .watchers
-            .borrow_mut()
-            .get(fd)
-            .is_some_and(|source| matches!(source.watch(direction), Watch::Wait(..)));
-        if waits && !self.forget_if_stale(fd) {
-            let what = if direction == Direction::Read { "read from" } else { "write to" };
-            return Err(Error::Runtime(format!("another call is waiting to {what} descriptor {fd}").into()));
+        let task = match self.inner.watchers.borrow_mut().get(fd).map(|source| source.watch(direction)) {
+            Some(Watch::Wait(wait)) => wait.task,
+            _ => return Ok(()),
+        };
+        let task = task.and_then(|key| self.inner.tasks.borrow_mut().find(key));
+        if task.is_some_and(|task| task.is_marked()) || self.forget_if_stale(fd) {
+            return Ok(());
         }
-        Ok(())
+        let what = if direction == Direction::Read { "read from" } else { "write to" };
+        Err(Error::Runtime(format!("another call is waiting to {what} descriptor {fd}").into()))
     }
 
     fn refuse_callback(&self, fd: RawFd, direction: Direction) -> Result<()> {
@@ -356,8 +432,8 @@ impl EventLoop {
     fn forget_if_stale(&self, fd: RawFd) -> bool {
         let mut watchers = self.inner.watchers.borrow_mut();
         let Some(source) = watchers.get(fd) else { return false };
-        let (interest, mode, key) = (source.interest(), source.mode(), usize::try_from(fd).unwrap_or_default());
-        let probe = self.inner.selector.borrow_mut().modify(fd, key, interest, mode);
+        let (plan, key) = (source.plan(), usize::try_from(fd).unwrap_or_default());
+        let probe = self.inner.selector.borrow_mut().modify(fd, key, plan.interest, plan.mode);
         if !probe.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             return false;
         }
@@ -372,31 +448,40 @@ impl EventLoop {
             source.known = false;
             [mem::take(&mut source.reader), mem::take(&mut source.writer)]
         });
-        for watch in stale.into_iter().flatten() {
-            match watch {
-                Watch::Callback(handle) => handle.deactivate(),
-                Watch::Wait(_, waker) => waker.wake(),
-                Watch::Nobody => {}
-            }
-        }
+        stale.into_iter().flatten().for_each(Watch::end);
     }
 
+    /// Puts a watch in the place of the one that is there, which ends.
     fn put_watch(&self, fd: RawFd, direction: Direction, watch: Watch) -> Result<()> {
         let mut watchers = self.inner.watchers.borrow_mut();
         let mut selector = self.inner.selector.borrow_mut();
-        let outcome = watchers.change(fd, |source| {
+        let (known, other) = match watchers.get(fd) {
+            Some(source) => (source.known, source.watch(direction.other()).mode()),
+            None => (false, None),
+        };
+        let (all, alone) = (direction.plan(watch.mode(), other), direction.plan(watch.mode(), None));
+        // First the system: the table has no room for a number that is not open.
+        let armed = arm(&mut **selector, fd, known, all, alone);
+        drop(selector);
+        let armed = match armed {
+            Ok(armed) => armed,
+            Err(error) => {
+                drop(watchers);
+                watch.end();
+                return Err(error.into());
+            }
+        };
+        let ended = watchers.change(fd, |source| {
+            source.known = true;
             let before = mem::replace(source.watch(direction), watch);
-            match arm(&mut **selector, fd, source) {
-                Ok(()) => (Ok(()), before),
-                Err(error) => (Err(error), mem::replace(source.watch(direction), before)),
+            match armed {
+                Armed::Known => [before, Watch::Nobody],
+                Armed::Anew => [before, mem::take(source.watch(direction.other()))],
             }
         });
-        drop((watchers, selector));
-        let (result, unused) = outcome.ok_or_else(|| Error::Value(format!("invalid descriptor {fd}").into()))?;
-        if let Watch::Callback(handle) = unused {
-            handle.deactivate();
-        }
-        result.map_err(Error::from)
+        drop(watchers);
+        ended.into_iter().flatten().for_each(Watch::end);
+        Ok(())
     }
 
     /// Tells the system what `fd` is still watched for.
@@ -416,35 +501,28 @@ impl EventLoop {
     /// Queues what an event wakes.
     pub(crate) fn dispatch(&self, event: Event) {
         let Ok(fd) = RawFd::try_from(event.key) else { return };
-        for (direction, happened) in [(Direction::Read, event.readable), (Direction::Write, event.writable)] {
-            if happened {
-                self.dispatch_direction(fd, direction);
-            }
-        }
-    }
-
-    fn dispatch_direction(&self, fd: RawFd, direction: Direction) {
         let mut watchers = self.inner.watchers.borrow_mut();
-        let Some(source) = watchers.get(fd) else { return };
-        match source.watch(direction) {
-            Watch::Callback(handle) => {
-                let handle = handle.clone().as_run();
-                drop(watchers);
-                self.push(Ready::Handle(handle));
+        if watchers.get(fd).is_none() {
+            return;
+        }
+        let fired = watchers.change(fd, |source| {
+            let before = source.plan().interest;
+            let reader = if event.readable { source.fire(Direction::Read) } else { Watch::Nobody };
+            let writer = if event.writable { source.fire(Direction::Write) } else { Watch::Nobody };
+            // A wait was reported once and is watched no more; whoever else waits must be armed again.
+            ([reader, writer], source.plan().interest != before && source.is_watched())
+        });
+        drop(watchers);
+        let Some((fired, others)) = fired else { return };
+        if others {
+            self.disarm(fd);
+        }
+        for watch in fired {
+            match watch {
+                Watch::Callback(handle) => self.push(Ready::Handle(handle.as_run())),
+                Watch::Wait(wait) => wait.waker.wake(),
+                Watch::Nobody => {}
             }
-            Watch::Wait(..) => {
-                let woken = watchers.change(fd, |source| mem::take(source.watch(direction)));
-                // The system reported once and watches no more; whoever else waits must be armed again.
-                let others = watchers.get(fd).is_some_and(|source| !source.interest().is_empty());
-                drop(watchers);
-                if others {
-                    self.disarm(fd);
-                }
-                if let Some(Watch::Wait(_, waker)) = woken {
-                    waker.wake();
-                }
-            }
-            Watch::Nobody => {}
         }
     }
 
@@ -454,7 +532,7 @@ impl EventLoop {
         for watch in watches {
             match watch {
                 Watch::Callback(handle) => handle.deactivate(),
-                Watch::Wait(_, waker) => drop(waker),
+                Watch::Wait(wait) => drop(wait),
                 Watch::Nobody => {}
             }
         }

@@ -2,9 +2,10 @@
 
 use std::{
     future::Future as StdFuture,
-    io,
+    io, mem,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     pin::Pin,
+    sync::Arc,
     task::{Context as Cx, Poll},
     time::Duration,
 };
@@ -12,15 +13,25 @@ use std::{
 use crate::{
     combine::sleep::sleep,
     error::{Error, Result},
-    event_loop::{EventLoop, exceptions::check_loop, running, scope::Leaf, threadsafe::closed, watchers::Direction},
+    event_loop::{
+        EventLoop,
+        exceptions::check_loop,
+        running,
+        scope::Leaf,
+        threadsafe::{Shared, closed},
+        watchers::Direction,
+    },
     sys::{
-        addr::{Address, ToAddress},
+        addr::{Address, Endpoint, ToAddress},
         socket::{self, Connecting},
     },
 };
 
 /// The most that one `sock_recv` makes room for: more than any socket holds.
 const LARGEST_RECV: usize = 64 << 20;
+
+/// How many bytes of its buffer may stay unused in what a receiving call gives.
+const LARGEST_REST: usize = 64 << 10;
 
 /// How long a connect to a unix socket whose queue is full waits before it is tried again.
 const BUSY_DELAY: Duration = Duration::from_millis(2);
@@ -33,9 +44,17 @@ struct SockCall<'s, S, O> {
     check_mode: bool,
     direction: Direction,
     operation: O,
-    /// Tells our wait from others; set while it stands, with the descriptor's number.
-    wait: Option<(RawFd, u64)>,
+    /// Set while it may stand.
+    wait: Option<Wait>,
     leaf: Leaf,
+}
+
+/// What a wait is taken away by, from any thread.
+struct Wait {
+    fd: RawFd,
+    /// Tells our wait from others.
+    number: u64,
+    shared: Arc<Shared>,
 }
 
 // The operation is called, never pinned.
@@ -71,8 +90,12 @@ impl<T, S: AsFd, O: FnMut(BorrowedFd<'_>) -> io::Result<T>> SockCall<'_, S, O> {
             result => return Poll::Ready(result.map_err(Error::from)),
         }
         let number = fd.as_raw_fd();
-        let (_, wait) = *self.wait.get_or_insert_with(|| (number, event_loop.next_wait()));
-        if let Err(error) = event_loop.wait_ready(number, self.direction, wait, cx.waker()) {
+        let wait = self.wait.get_or_insert_with(|| Wait {
+            fd: number,
+            number: event_loop.next_wait(),
+            shared: event_loop.inner.shared.clone(),
+        });
+        if let Err(error) = event_loop.wait_ready(number, self.direction, wait.number, cx.waker()) {
             self.wait = None;
             return Poll::Ready(Err(error));
         }
@@ -90,9 +113,12 @@ impl<T, S: AsFd, O: FnMut(BorrowedFd<'_>) -> io::Result<T>> SockCall<'_, S, O> {
 impl<S, O> SockCall<'_, S, O> {
     /// Takes the wait away, if it is not over.
     fn forget(&mut self) {
-        let Some((fd, wait)) = self.wait.take() else { return };
-        if let Some(event_loop) = running::by_id(self.loop_id) {
-            event_loop.forget_wait(fd, self.direction, wait);
+        let Some(Wait { fd, number, shared }) = self.wait.take() else { return };
+        let direction = self.direction;
+        match running::local(&shared) {
+            Some(event_loop) => event_loop.forget_wait(fd, direction, number),
+            // A closed loop has forgotten it.
+            None => drop(shared.push_call(move |event_loop| event_loop.forget_wait(fd, direction, number))),
         }
     }
 }
@@ -132,8 +158,8 @@ impl EventLoop {
 
     /// Receives up to `size` bytes; no bytes mean that the other side has ended.
     ///
-    /// What is there already is given at the first poll, without a turn of the loop. A socket in blocking mode does not
-    /// block the loop; in debug mode it is refused.
+    /// What is there already is given at the first poll, without a turn of the loop. A size of zero is no bytes at once,
+    /// whatever is there. A socket in blocking mode does not block the loop; in debug mode it is refused.
     ///
     /// # Cancel safety
     ///
@@ -167,14 +193,11 @@ impl EventLoop {
     ) -> impl StdFuture<Output = Result<Vec<u8>>> + use<'s, S> {
         let mut buffer = Vec::new();
         self.sock_call(socket, Direction::Read, Mode::AnyMode, move |fd| {
-            let size = size.min(LARGEST_RECV);
             if size == 0 {
-                return socket::recv_into(fd, &mut []).map(|_| Vec::new());
+                return Ok(Vec::new());
             }
-            buffer.try_reserve_exact(size).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-            socket::recv(fd, &mut buffer)?;
-            buffer.truncate(size);
-            Ok(std::mem::take(&mut buffer))
+            socket::recv(fd, &mut buffer, size.min(LARGEST_RECV))?;
+            Ok(take_filled(&mut buffer))
         })
     }
 
@@ -196,7 +219,9 @@ impl EventLoop {
         socket: &'s S,
         buffer: &'s mut [u8],
     ) -> impl StdFuture<Output = Result<usize>> + use<'s, S> {
-        self.sock_call(socket, Direction::Read, Mode::AnyMode, move |fd| socket::recv_into(fd, buffer))
+        self.sock_call(socket, Direction::Read, Mode::AnyMode, move |fd| {
+            if buffer.is_empty() { Ok(0) } else { socket::recv_into(fd, buffer) }
+        })
     }
 
     /// Receives one datagram of up to `size` bytes, and who sent it. What does not fit is lost, as the system has it.
@@ -217,11 +242,8 @@ impl EventLoop {
     ) -> impl StdFuture<Output = Result<(Vec<u8>, Address)>> + use<'s, S> {
         let mut buffer = Vec::new();
         self.sock_call(socket, Direction::Read, Mode::AnyMode, move |fd| {
-            buffer.resize(size.min(LARGEST_RECV), 0);
-            let (count, address) = socket::recv_from(fd, &mut buffer)?;
-            let mut data = std::mem::take(&mut buffer);
-            data.truncate(count);
-            Ok((data, address))
+            let address = socket::recv_from(fd, &mut buffer, size.min(LARGEST_RECV))?;
+            Ok((take_filled(&mut buffer), address))
         })
     }
 
@@ -241,10 +263,10 @@ impl EventLoop {
         socket: &'s S,
         buffer: &'s mut [u8],
     ) -> impl StdFuture<Output = Result<(usize, Address)>> + use<'s, S> {
-        self.sock_call(socket, Direction::Read, Mode::AnyMode, move |fd| socket::recv_from(fd, buffer))
+        self.sock_call(socket, Direction::Read, Mode::AnyMode, move |fd| socket::recv_from_into(fd, buffer))
     }
 
-    /// Sends all of `data`.
+    /// Sends all of `data`. Nothing at all is an empty datagram, where the socket has datagrams.
     ///
     /// # Cancel safety
     ///
@@ -280,11 +302,14 @@ impl EventLoop {
     ) -> impl StdFuture<Output = Result<()>> + use<'s, S> {
         let mut left = data;
         self.sock_call(socket, Direction::Write, Mode::AnyMode, move |fd| {
-            while !left.is_empty() {
+            // At least once: nothing at all is an empty datagram, and a look at the connection.
+            loop {
                 let sent = socket::send(fd, left)?;
                 left = &left[sent..];
+                if left.is_empty() {
+                    return Ok(());
+                }
             }
-            Ok(())
         })
     }
 
@@ -312,8 +337,7 @@ impl EventLoop {
             if event_loop.get_debug() {
                 check_nonblocking(socket.as_fd())?;
             }
-            let (family, socket_type) = socket::parameters(socket.as_fd())?;
-            let address = event_loop.resolve_one(endpoint, family, socket_type).await?.to_sock_addr()?;
+            let address = target(&event_loop, socket.as_fd(), endpoint).await?.to_sock_addr()?;
             event_loop
                 .sock_call(socket, Direction::Write, Mode::AnyMode, |fd| socket::send_to(fd, data, &address))
                 .await
@@ -357,8 +381,7 @@ impl EventLoop {
         async move {
             let event_loop = local(id)?;
             check_nonblocking(socket.as_fd())?;
-            let (family, socket_type) = socket::parameters(socket.as_fd())?;
-            let address = event_loop.resolve_one(endpoint, family, socket_type).await?;
+            let address = target(&event_loop, socket.as_fd(), endpoint).await?;
             let failed = |error| connect_failed(&address, error);
             loop {
                 match socket::begin_connect(socket.as_fd(), &address).map_err(failed)? {
@@ -367,14 +390,7 @@ impl EventLoop {
                     Connecting::InProgress => break,
                 }
             }
-            // Pending once, for the wait: the first attempt would see a connect that has not ended as a success.
-            let mut begun = false;
-            let end = event_loop.sock_call(socket, Direction::Write, Mode::NonBlocking, move |fd| {
-                if !std::mem::replace(&mut begun, true) {
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                socket::end_connect(fd)
-            });
+            let end = event_loop.sock_call(socket, Direction::Write, Mode::NonBlocking, socket::end_connect);
             end.await.map_err(failed)
         }
     }
@@ -421,6 +437,24 @@ fn local(id: u64) -> Result<EventLoop> {
     let event_loop = running::require()?;
     check_loop(id, Some(&event_loop))?;
     if event_loop.is_closed() { Err(closed()) } else { Ok(event_loop) }
+}
+
+/// Where a socket is to connect or send to; a name is resolved for it.
+async fn target(event_loop: &EventLoop, socket: BorrowedFd<'_>, endpoint: Endpoint) -> Result<Address> {
+    if let Endpoint::Address(address) = endpoint {
+        return Ok(address);
+    }
+    let (family, socket_type) = socket::parameters(socket)?;
+    event_loop.resolve_one(endpoint, family, socket_type).await
+}
+
+/// Takes what was received out of its buffer, and gives back what a large buffer has left.
+fn take_filled(buffer: &mut Vec<u8>) -> Vec<u8> {
+    let mut data = mem::take(buffer);
+    if data.capacity() - data.len() > LARGEST_REST {
+        data.shrink_to_fit();
+    }
+    data
 }
 
 fn connect_failed(address: &Address, error: Error) -> Error {

@@ -220,9 +220,14 @@ pub(crate) fn with_descriptor(fd: RawFd, call: impl FnOnce(BorrowedFd<'_>) -> io
         return Err(Errno::BADF.into());
     }
     // SAFETY: it is not -1, the one value that must not be. The borrow ends with `call`, whose signature cannot let it
-    // out, and our callers only pass it to epoll_ctl or kevent: those neither read, write nor close the file, and
+    // out, and our callers only pass it to epoll_ctl, kevent or F_GETFD: those neither read, write nor close the file, and
     // answer EBADF where the number is not open, which is how users learn that they closed it too early.
     call(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// Whether the number is that of an open descriptor.
+pub(crate) fn is_open(fd: RawFd) -> bool {
+    with_descriptor(fd, |fd| Ok(rustix::io::fcntl_getfd(fd).map(drop)?)).is_ok()
 }
 
 #[cfg(test)]

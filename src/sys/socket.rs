@@ -6,7 +6,10 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::{RecvFlags, SendFlags},
+};
 use socket2::{Domain, SockRef};
 
 use crate::{error::Result, sys::addr::Address};
@@ -16,19 +19,39 @@ pub(crate) fn recv_into(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usi
     uninterrupted(|| Ok(rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT)?.0))
 }
 
-/// Receives into the spare capacity of `buffer`, which must have some unless nothing is asked for.
-pub(crate) fn recv(fd: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> io::Result<()> {
-    let spare = rustix::buffer::spare_capacity(buffer);
-    // Interrupted calls have received nothing; the caller comes again.
-    rustix::net::recv(fd, spare, RecvFlags::DONTWAIT)?;
+/// Receives up to `size` bytes, which replace what is in `buffer`.
+pub(crate) fn recv(fd: BorrowedFd<'_>, buffer: &mut Vec<u8>, size: usize) -> io::Result<()> {
+    let room = make_room(buffer, size)?;
+    let count = uninterrupted(|| Ok(rustix::net::recv(fd, &mut *room, RecvFlags::DONTWAIT)?.0.0.len()))?;
+    // SAFETY: so many bytes were written to the beginning of the room, which is the vector's own.
+    unsafe { buffer.set_len(count) };
     Ok(())
 }
 
+/// Receives one datagram of up to `size` bytes, which replaces what is in `buffer`, and says who sent it.
+pub(crate) fn recv_from(fd: BorrowedFd<'_>, buffer: &mut Vec<u8>, size: usize) -> io::Result<Address> {
+    let (count, address) = recv_datagram(fd, make_room(buffer, size)?)?;
+    // SAFETY: so many bytes were written to the beginning of the room, which is the vector's own.
+    unsafe { buffer.set_len(count) };
+    Ok(address)
+}
+
+/// Empties `buffer` and gives its first `size` bytes.
+fn make_room(buffer: &mut Vec<u8>, size: usize) -> io::Result<&mut [MaybeUninit<u8>]> {
+    buffer.clear();
+    buffer.try_reserve_exact(size).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    Ok(&mut buffer.spare_capacity_mut()[..size])
+}
+
 /// Receives one datagram into `buffer`, cutting off what does not fit, and says who sent it.
-pub(crate) fn recv_from(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Address)> {
+pub(crate) fn recv_from_into(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Address)> {
     // SAFETY: initialised bytes may be seen as perhaps uninitialised ones; socket2 promises to write nothing else into
     // them but initialised bytes.
-    let buffer = unsafe { &mut *(std::ptr::from_mut(buffer) as *mut [MaybeUninit<u8>]) };
+    recv_datagram(fd, unsafe { &mut *(std::ptr::from_mut(buffer) as *mut [MaybeUninit<u8>]) })
+}
+
+/// The first so many bytes of `buffer` are written.
+fn recv_datagram(fd: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> io::Result<(usize, Address)> {
     let socket = SockRef::from(&fd);
     uninterrupted(|| {
         let (count, address) = socket.recv_from_with_flags(buffer, libc::MSG_DONTWAIT)?;
@@ -84,8 +107,12 @@ pub(crate) fn begin_connect(fd: BorrowedFd<'_>, address: &Address) -> Result<Con
     }
 }
 
-/// What became of a connect that was in progress.
+/// What became of a connect that was in progress. `WouldBlock` if it still is: then there is no error yet either.
 pub(crate) fn end_connect(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut ended = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+    if uninterrupted(|| Ok(poll(&mut ended, Some(&Timespec::default()))?))? == 0 {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
     match SockRef::from(&fd).take_error()? {
         None => Ok(()),
         Some(error) => Err(error),

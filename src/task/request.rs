@@ -131,12 +131,6 @@ pub struct TaskBuilder<F> {
     request: TaskRequest,
 }
 
-impl<F> fmt::Debug for TaskBuilder<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskBuilder").field("request", &self.request).finish_non_exhaustive()
-    }
-}
-
 impl<F> TaskBuilder<F> {
     /// Gives the task a name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
@@ -166,6 +160,12 @@ impl<F> TaskBuilder<F> {
         F::IntoFuture: 'static,
     {
         self.event_loop.make_task(self.coroutine.into_future(), self.request, Location::caller())
+    }
+}
+
+impl<F> fmt::Debug for TaskBuilder<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskBuilder").field("request", &self.request).finish_non_exhaustive()
     }
 }
 
