@@ -79,15 +79,16 @@ pub use crate::{
     context::{Context, ContextVar, Token, copy_context},
     error::{Cancelled, Error, ErrorKind, IoError, ResolveError, Result, Text, ok},
     event_loop::{
-        EventLoop, EventLoopBuilder,
+        EventLoop,
         any_task::AnyTask,
+        builder::EventLoopBuilder,
         exceptions::{ExceptionContext, ExceptionHandler},
         handle::{AnyHandle, Handle, TimerHandle},
         running::{get_event_loop, get_running_loop, new_event_loop, set_event_loop},
         threadsafe::ThreadsafeLoop,
         threadsafe_future::{ThreadsafeFuture, ThreadsafeSetter},
     },
-    future::{CallbackToken, Future, SharedFuture, wrap::wrap_future},
+    future::{Future, callbacks::CallbackToken, shared::SharedFuture, wrap::wrap_future},
     net::resolve::GetAddrInfo,
     report::AnyFuture,
     runner::{Runner, block_on, run},
@@ -98,11 +99,12 @@ pub use crate::{
         thread_pool::{Executor, Job, ThreadPool},
     },
     task::{
-        SharedTask, Task, TaskOutcome,
+        Task,
         request::{
             Coroutine, TaskBuilder, TaskFactory, TaskRequest, all_tasks, create_task, current_task, eager_task_factory,
             ensure_future,
         },
+        shared::{SharedTask, TaskOutcome},
         threadsafe::{IntoCoroutine, IsClosure, IsFuture, run_coroutine_threadsafe},
     },
 };

@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Result},
     event_loop::{
         EventLoop, SignalHook,
-        handle::{Repeated, RepeatedHandle},
+        repeated::{Repeated, RepeatedHandle},
         running, slots,
         threadsafe::Shared,
         turn::Ready,

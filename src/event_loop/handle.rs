@@ -36,9 +36,9 @@ pub(crate) trait RunHandle {
 
 /// What a report says of a callback.
 pub(crate) struct HandleSummary {
-    kind: &'static str,
-    name: &'static str,
-    cancelled: bool,
+    pub(super) kind: &'static str,
+    pub(super) name: &'static str,
+    pub(super) cancelled: bool,
     pub(crate) created: &'static Location<'static>,
 }
 
@@ -462,105 +462,6 @@ impl Eq for AnyHandle {}
 impl fmt::Debug for AnyHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.handle.summary())
-    }
-}
-
-/// A callback that runs as often as its descriptor is ready or its signal arrives.
-pub(crate) struct RepeatedHandle<F> {
-    /// Taken while it runs: no foreign code inside a borrow.
-    callback: Cell<Option<F>>,
-    /// Cleared by cancel(); a queued run does nothing then.
-    active: Cell<bool>,
-    context: Cell<ContextRef>,
-    created: &'static Location<'static>,
-    socket: Option<i32>,
-}
-
-/// What watchers and signals keep of a repeated callback.
-pub(crate) trait Repeated: RunHandle {
-    /// Lets it never run again, not even where it is queued already.
-    fn deactivate(&self);
-    fn as_run(self: Rc<Self>) -> Rc<dyn RunHandle>;
-}
-
-impl<F: FnMut() + 'static> RepeatedHandle<F> {
-    pub(crate) fn repeated(
-        event_loop: &EventLoop,
-        callback: F,
-        created: &'static Location<'static>,
-        socket: Option<i32>,
-    ) -> Rc<dyn Repeated> {
-        Rc::new(RepeatedHandle {
-            callback: Cell::new(Some(callback)),
-            active: Cell::new(true),
-            context: Cell::new(event_loop.capture()),
-            created,
-            socket,
-        })
-    }
-}
-
-impl<F: FnMut() + 'static> RunHandle for RepeatedHandle<F> {
-    fn run(self: Rc<Self>, event_loop: &EventLoop) {
-        if !self.active.get() {
-            return;
-        }
-        let Some(mut callback) = self.callback.take() else { return };
-        let context = self.context.take();
-        let kept = match &context {
-            ContextRef::Shared(context) => ContextRef::Shared(context.clone()),
-            ContextRef::Bare(_) => ContextRef::default(),
-        };
-        let outcome = match context::enter(context, Rc::as_ptr(&self) as usize) {
-            Ok(entered) => {
-                let outcome = catch_unwind(AssertUnwindSafe(&mut callback));
-                self.context.set(entered.leave());
-                outcome.map_err(|payload| Error::panicked(&*payload))
-            }
-            Err(error) => {
-                self.context.set(kept);
-                Err(error)
-            }
-        };
-        if self.active.get() {
-            self.callback.set(Some(callback));
-        } else {
-            drop((callback, self.context.take()));
-        }
-        if let Err(error) = outcome {
-            let handle = AnyHandle { handle: self.clone() };
-            let mut context = ExceptionContext::new(format!("Exception in callback {handle:?}"))
-                .exception(error)
-                .handle(handle)
-                .source_location(self.created);
-            context.socket = self.socket;
-            event_loop.call_exception_handler(&context);
-        }
-    }
-
-    fn discard(&self) {
-        self.deactivate();
-    }
-
-    fn summary(&self) -> HandleSummary {
-        HandleSummary {
-            kind: "Handle",
-            name: std::any::type_name::<F>(),
-            cancelled: !self.active.get(),
-            created: self.created,
-        }
-    }
-}
-
-impl<F: FnMut() + 'static> Repeated for RepeatedHandle<F> {
-    fn deactivate(&self) {
-        self.active.set(false);
-        let callback = (self.callback.take(), self.context.take());
-        drop(callback);
-    }
-
-    fn as_run(self: Rc<Self>) -> Rc<dyn RunHandle> {
-        self
     }
 }
 

@@ -1,11 +1,13 @@
 //! The scheduler: what runs next, when to sleep, who is cancelled.
 
 pub(crate) mod any_task;
+pub(crate) mod builder;
 pub(crate) mod callbacks;
 pub(crate) mod exceptions;
 pub(crate) mod handle;
 mod handshake;
 pub(crate) mod meta;
+pub(crate) mod repeated;
 pub(crate) mod running;
 pub(crate) mod scope;
 pub(crate) mod slots;
@@ -32,11 +34,11 @@ use std::{
 };
 
 use crate::{
-    clock::{Clock, MonotonicClock},
-    constants::{DEBUG_VARIABLE, SLOW_CALLBACK_DURATION},
+    clock::Clock,
     context::{self, Context, ContextRef},
     error::{Error, Result},
     event_loop::{
+        builder::EventLoopBuilder,
         callbacks::Callbacks,
         exceptions::{ExceptionContext, ExceptionHandler},
         slots::Slots,
@@ -47,7 +49,6 @@ use crate::{
         watchers::Watchers,
     },
     sys::{
-        self,
         park::ParkSelector,
         selector::{Event, Selector},
     },
@@ -155,7 +156,7 @@ impl EventLoop {
     /// # asyncio::ok(())
     /// ```
     pub fn builder() -> EventLoopBuilder {
-        EventLoopBuilder { selector: None, clock: None, debug: None, name: None }
+        EventLoopBuilder::default()
     }
 
     /// A closed loop: what is born failed for want of a loop belongs to it.
@@ -356,92 +357,5 @@ impl fmt::Debug for EventLoop {
             _ => "open",
         };
         write!(f, "<EventLoop {:?} {state} debug={}>", self.inner.shared, self.get_debug())
-    }
-}
-
-/// Makes an [`EventLoop`]; see [`EventLoop::builder`].
-#[must_use = "nothing is made before `build`"]
-pub struct EventLoopBuilder {
-    selector: Option<Box<dyn Selector>>,
-    clock: Option<Box<dyn Clock>>,
-    debug: Option<bool>,
-    name: Option<String>,
-}
-
-impl EventLoopBuilder {
-    /// What the loop waits with; the system's best one by default.
-    pub fn selector(mut self, selector: impl Selector + 'static) -> Self {
-        self.selector = Some(Box::new(selector));
-        self
-    }
-
-    /// Where the loop's time comes from; the system's monotonic clock by default.
-    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
-        self.clock = Some(Box::new(clock));
-        self
-    }
-
-    /// Debug mode; by default whether the environment variable `ASYNCIO_DEBUG` is set to anything but nothing.
-    pub fn debug(mut self, debug: bool) -> Self {
-        self.debug = Some(debug);
-        self
-    }
-
-    /// A name for `Debug`.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// Makes the loop.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] if the system refuses a selector, for example because there are too many open descriptors.
-    pub fn build(self) -> Result<EventLoop> {
-        sys::fork::watch();
-        let selector = match self.selector {
-            Some(selector) => selector,
-            None => sys::system_selector()?,
-        };
-        let debug =
-            self.debug.unwrap_or_else(|| std::env::var_os(DEBUG_VARIABLE).is_some_and(|value| !value.is_empty()));
-        let clock = self.clock.unwrap_or_else(|| Box::new(MonotonicClock));
-        let now = clock.now();
-        let inner = Rc::new(Inner {
-            shared: Arc::new(Shared::new(self.name, selector.waker())),
-            ready: RefCell::default(),
-            tasks: RefCell::default(),
-            current: Cell::new(None),
-            finished: RefCell::default(),
-            callbacks: RefCell::default(),
-            timers: RefCell::new(Timers::new(now)),
-            watchers: RefCell::default(),
-            selector: RefCell::new(selector),
-            fd: OnceCell::new(),
-            clock,
-            outside: Cell::new(0),
-            stopping: Cell::new(false),
-            running: Cell::new(false),
-            closed: Cell::new(false),
-            debug: Cell::new(debug),
-            slow_callback_duration: Cell::new(SLOW_CALLBACK_DURATION),
-            exception_handler: RefCell::default(),
-            task_factory: RefCell::default(),
-            signal_hook: RefCell::default(),
-            slots: Slots::default(),
-            spare: Cell::default(),
-            jobs: Cell::default(),
-            events: Cell::default(),
-            due: Cell::default(),
-        });
-        running::register(Rc::downgrade(&inner));
-        Ok(EventLoop::from_inner(inner))
-    }
-}
-
-impl fmt::Debug for EventLoopBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventLoopBuilder").field("debug", &self.debug).field("name", &self.name).finish_non_exhaustive()
     }
 }

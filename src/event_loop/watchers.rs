@@ -16,8 +16,8 @@ use crate::{
     error::{Error, Result},
     event_loop::{
         EventLoop,
-        handle::{Repeated, RepeatedHandle},
         meta::TaskKey,
+        repeated::{Repeated, RepeatedHandle},
         threadsafe::{check_process, closed},
         turn::Ready,
     },

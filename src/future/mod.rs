@@ -1,12 +1,13 @@
 //! A result that is not there yet: set by whoever has it, awaited by whoever needs it.
 
+pub(crate) mod callbacks;
+pub(crate) mod shared;
 pub(crate) mod wrap;
 
 use std::{
     fmt,
-    future::{Future as StdFuture, IntoFuture},
+    future::Future as StdFuture,
     mem,
-    ops::Deref,
     panic::Location,
     pin::Pin,
     sync::{
@@ -22,12 +23,15 @@ use crate::{
         EventLoop,
         callbacks::CallbackKey,
         exceptions::{ExceptionContext, check_loop, other_thread, report_from_anywhere},
-        handle::Handle,
         running,
         scope::{CancelTarget, Leaf, Waiting},
         threadsafe::Shared,
         turn::Ready,
         waiters::{Place, Waiter, Waiters},
+    },
+    future::{
+        callbacks::{CallbackToken, add_callback, drop_callbacks},
+        shared::SharedFuture,
     },
     report::{AnyFuture, FutureSummary},
 };
@@ -93,14 +97,6 @@ enum Outcome<T> {
     Done(Result<T>),
     /// The value was moved out.
     Taken,
-}
-
-/// Names a done callback, to remove it.
-///
-/// asyncio: the callback itself. Differs: closures have no identity in Rust.
-#[derive(Clone, Copy, Debug)]
-pub struct CallbackToken {
-    pub(crate) place: Place,
 }
 
 impl<T: 'static> Core<T> {
@@ -188,20 +184,6 @@ impl<T: 'static> Drop for Core<T> {
                 .future(future)
                 .source_location(created)
         });
-    }
-}
-
-/// Drops the callbacks of a future that nobody can complete any more, on the loop's thread.
-fn drop_callbacks(shared: &Shared, keys: Vec<CallbackKey>) {
-    let remove = move |event_loop: &EventLoop| {
-        for key in keys {
-            let callback = event_loop.inner.callbacks.borrow_mut().remove(key);
-            drop(callback);
-        }
-    };
-    match running::local(shared) {
-        Some(event_loop) => remove(&event_loop),
-        None => drop(shared.push_call(remove)),
     }
 }
 
@@ -412,7 +394,7 @@ impl<T: 'static> Future<T> {
     where
         T: Clone,
     {
-        SharedFuture { future: self }
+        SharedFuture::new(self)
     }
 
     /// The future as reports carry it, to compare with.
@@ -478,32 +460,6 @@ pub(crate) fn already_taken() -> Error {
     Error::InvalidState("Result was already taken".into())
 }
 
-/// Stores a done callback with its loop; `list` puts its key into the future's line, or says that it is done.
-pub(crate) fn add_callback(
-    shared: &Shared,
-    callback: impl FnOnce() + 'static,
-    created: &'static Location<'static>,
-    list: impl FnOnce(CallbackKey) -> Option<Place>,
-) -> Option<Place> {
-    let Some(event_loop) = running::local(shared).filter(|event_loop| !event_loop.is_closed()) else {
-        drop(callback);
-        report_from_anywhere(shared, move || {
-            ExceptionContext::new("A done callback was dropped: its event loop is closed or on another thread")
-                .source_location(created)
-        });
-        return None;
-    };
-    let (handle, run) = Handle::new(&event_loop, callback, created, "Handle");
-    drop(handle);
-    let key = event_loop.inner.callbacks.borrow_mut().insert(run);
-    let place = list(key);
-    if place.is_none() {
-        let run = event_loop.inner.callbacks.borrow_mut().remove(key);
-        run.into_iter().for_each(|run| event_loop.push(Ready::Handle(run)));
-    }
-    place
-}
-
 impl<T: 'static> StdFuture for Future<T> {
     type Output = Result<T>;
 
@@ -517,15 +473,6 @@ impl<T: 'static> StdFuture for Future<T> {
             Outcome::Done(Ok(value)) => Ok(value),
             Outcome::Pending | Outcome::Taken => Err(already_taken()),
         })
-    }
-}
-
-impl<T: Clone + 'static> IntoFuture for &Future<T> {
-    type Output = Result<T>;
-    type IntoFuture = SharedFuture<T>;
-
-    fn into_future(self) -> SharedFuture<T> {
-        self.clone().shared()
     }
 }
 
@@ -559,48 +506,5 @@ impl<T: fmt::Debug + 'static> fmt::Debug for Future<T> {
             return write!(f, "<Future finished result={value:?} created at {}>", self.core.created);
         }
         self.any().fmt(f)
-    }
-}
-
-/// A [`Future`] for many: each await gives a clone of the value.
-///
-/// Derefs to the future.
-///
-/// `Threads:` as [`Future`].
-///
-/// # Cancel safety
-///
-/// As [`Future`]: cancelling a task that waits cancels the future, for all who wait.
-///
-/// asyncio: any `asyncio.Future`.
-pub struct SharedFuture<T: 'static> {
-    future: Future<T>,
-}
-
-impl<T: Clone + 'static> StdFuture for SharedFuture<T> {
-    type Output = Result<T>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Result<T>> {
-        self.get_mut().future.poll_with(cx, |outcome| clone_outcome(outcome))
-    }
-}
-
-impl<T: 'static> Clone for SharedFuture<T> {
-    fn clone(&self) -> Self {
-        SharedFuture { future: self.future.clone() }
-    }
-}
-
-impl<T: 'static> Deref for SharedFuture<T> {
-    type Target = Future<T>;
-
-    fn deref(&self) -> &Future<T> {
-        &self.future
-    }
-}
-
-impl<T: fmt::Debug + 'static> fmt::Debug for SharedFuture<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.future.fmt(f)
     }
 }

@@ -64,7 +64,7 @@ impl ThreadsafeLoop {
     ///
     /// Takes a `Send` future, or a `Send` closure that makes one that need not be. It runs in a copy of the caller's
     /// context. Cancelling the future cancels the task. On a closed loop the coroutine is dropped and the future gives
-    /// [`Error::Runtime`].
+    /// [`Error::Runtime`](crate::Error::Runtime).
     ///
     /// # Examples
     ///
