@@ -32,9 +32,17 @@ impl Default for ContextRef {
 }
 
 thread_local! {
+    /// The context that the thread is in; only looked at while it is not plain.
     static CURRENT: RefCell<ContextRef> = const { RefCell::new(ContextRef::Bare(None)) };
-    /// Tells the current context from others: the address of the task, handle or `Context` that it belongs to.
-    static IDENTITY: Cell<usize> = const { Cell::new(0) };
+    static PLACE: Place = const { Place { plain: Cell::new(true), identity: Cell::new(0) } };
+}
+
+/// What is known of the current context without a look at it. Has no destructor, so that it costs no check for one.
+struct Place {
+    /// Whether the current context is a bare one without variables: most are, and entering one is free.
+    plain: Cell<bool>,
+    /// Tells a bare context from others; zero until somebody asks.
+    identity: Cell<u64>,
 }
 
 /// A mapping of context variables to values that code can be run in.
@@ -74,8 +82,8 @@ struct ContextState {
     vars: Vars,
     /// Set while code runs in this context; a second entry is refused.
     entered: bool,
-    /// What tokens made in this context are marked with; zero stands for the cell's own address.
-    identity: usize,
+    /// What tokens made in this context are marked with; zero until there is one.
+    identity: u64,
 }
 
 impl Context {
@@ -85,7 +93,7 @@ impl Context {
     }
 
     /// Turns a bare context into one that can be shared; tokens made in it stay valid.
-    pub(crate) fn from_vars(vars: Vars, identity: usize) -> Self {
+    pub(crate) fn from_vars(vars: Vars, identity: u64) -> Self {
         let state = ContextState { vars, entered: false, identity };
         Context { cell: Arc::new(ContextCell { state: Mutex::new(state) }) }
     }
@@ -147,11 +155,12 @@ impl Context {
         self.lock().vars.clone()
     }
 
-    fn identity(&self) -> usize {
-        match self.lock().identity {
-            0 => Arc::as_ptr(&self.cell) as usize,
-            inherited => inherited,
+    fn identity(&self) -> u64 {
+        let mut state = self.lock();
+        if state.identity == 0 {
+            state.identity = fresh_identity();
         }
+        state.identity
     }
 }
 
@@ -288,6 +297,9 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
     ///
     /// asyncio: `ContextVar.reset`.
     pub fn reset(&self, token: &Token<T>) -> Result<()> {
+        if token.used.load(Ordering::Relaxed) {
+            return Err(used(token));
+        }
         if token.variable != self.id() {
             return Err(Error::Value(format!("{token:?} was created by a different ContextVar").into()));
         }
@@ -295,7 +307,7 @@ impl<T: Send + Sync + 'static> ContextVar<T> {
             return Err(Error::Value(format!("{token:?} was created in a different Context").into()));
         }
         if token.used.swap(true, Ordering::Relaxed) {
-            return Err(Error::Runtime(format!("{token:?} has already been used once").into()));
+            return Err(used(token)); // by another thread, this instant
         }
         // The value may be the last of its kind, and its drop is other people's code.
         drop(replace(self.id(), token.old.clone()));
@@ -329,7 +341,7 @@ impl<T> fmt::Debug for ContextVar<T> {
 /// asyncio: `contextvars.Token`.
 pub struct Token<T: 'static> {
     variable: u64,
-    identity: usize,
+    identity: u64,
     old: Option<Value>,
     /// Set by `reset`; never cleared.
     used: AtomicBool,
@@ -359,70 +371,133 @@ impl<T> fmt::Debug for Token<T> {
     }
 }
 
+fn used<T>(token: &Token<T>) -> Error {
+    Error::Runtime(format!("{token:?} has already been used once").into())
+}
+
 /// The context that the thread is in now, to run something in later.
+#[inline]
 pub(crate) fn capture() -> ContextRef {
     ContextRef::Bare(current_vars())
 }
 
-/// The variables that the thread sees now.
+/// Whether the thread still keeps a context; not in its last moments.
+pub(crate) fn is_available() -> bool {
+    CURRENT.try_with(|_| ()).is_ok()
+}
+
+/// The variables that the thread sees now; none in its last moments.
+#[inline]
 pub(crate) fn current_vars() -> Vars {
-    CURRENT.with_borrow(|current| match current {
+    if PLACE.with(|place| place.plain.get()) {
+        return None;
+    }
+    let vars = CURRENT.try_with(|current| match &*current.borrow() {
         ContextRef::Bare(vars) => vars.clone(),
         ContextRef::Shared(context) => context.vars(),
+    });
+    vars.ok().flatten()
+}
+
+fn current_identity() -> u64 {
+    let shared = CURRENT.try_with(|current| match &*current.borrow() {
+        ContextRef::Bare(_) => None,
+        ContextRef::Shared(context) => Some(context.identity()),
+    });
+    shared.ok().flatten().unwrap_or_else(|| {
+        PLACE.with(|place| {
+            if place.identity.get() == 0 {
+                place.identity.set(fresh_identity());
+            }
+            place.identity.get()
+        })
     })
 }
 
-fn current_identity() -> usize {
-    CURRENT.with_borrow(|current| match current {
-        ContextRef::Bare(_) => IDENTITY.get(),
-        ContextRef::Shared(context) => context.identity(),
-    })
+/// An identity that no context has had: odd, as those of tasks are even.
+pub(crate) fn fresh_identity() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(1);
+    LAST.fetch_add(2, Ordering::Relaxed)
 }
 
-/// Turns the bare context that the thread is in into one that can be shared, and stays in it.
-pub(crate) fn share_current() -> Context {
+/// Exchanges the current context. In the thread's last moments there is none, and `next` is given back.
+fn exchange(next: ContextRef) -> ContextRef {
+    let (plain, mut next) = (matches!(next, ContextRef::Bare(None)), Some(next));
+    let before = CURRENT.try_with(|current| current.replace(next.take().unwrap_or_default()));
+    PLACE.with(|place| place.plain.set(plain || before.is_err()));
+    before.unwrap_or_else(|_| next.unwrap_or_default())
+}
+
+/// Turns the bare context with this identity into one that can be shared, if the thread is in it, and stays in it.
+pub(crate) fn share_current(identity: u64) -> Option<Context> {
+    if PLACE.with(|place| place.identity.get()) != identity {
+        return None;
+    }
     CURRENT.with_borrow_mut(|current| match current {
-        ContextRef::Shared(context) => context.clone(),
+        ContextRef::Shared(_) => None,
         ContextRef::Bare(vars) => {
-            let context = Context::from_vars(vars.take(), IDENTITY.get());
+            let context = Context::from_vars(vars.take(), identity);
             context.lock().entered = true;
             *current = ContextRef::Shared(context.clone());
-            context
+            PLACE.with(|place| place.plain.set(false));
+            Some(context)
         }
     })
 }
 
 /// Puts the thread into `context` until the guard is dropped or [`left`](Entered::leave).
-pub(crate) fn enter(context: ContextRef, identity: usize) -> Result<Entered> {
+#[inline]
+pub(crate) fn enter(context: ContextRef, identity: u64) -> Result<Entered> {
+    let (plain, before) = PLACE.with(|place| (place.plain.get(), place.identity.replace(identity)));
+    if plain && matches!(context, ContextRef::Bare(None)) {
+        return Ok(Entered { before: ContextRef::Bare(None), identity: before, active: true });
+    }
+    enter_other(context, before)
+}
+
+fn enter_other(context: ContextRef, identity: u64) -> Result<Entered> {
     if let ContextRef::Shared(context) = &context {
         let mut state = context.lock();
         if state.entered {
             drop(state);
+            PLACE.with(|place| place.identity.set(identity));
             return Err(Error::Runtime(format!("cannot enter context: {context:?} is already entered").into()));
         }
         state.entered = true;
     }
-    Ok(Entered { before: CURRENT.replace(context), identity: IDENTITY.replace(identity), active: true })
+    Ok(Entered { before: exchange(context), identity, active: true })
 }
 
 /// Invariant: the thread is in the context that was entered, and returns to `before`.
 pub(crate) struct Entered {
     before: ContextRef,
-    identity: usize,
+    identity: u64,
     /// Cleared by `leave`.
     active: bool,
 }
 
 impl Entered {
     /// Goes back to the context before and gives the one that was left, with what was set in it.
+    #[inline]
     pub(crate) fn leave(mut self) -> ContextRef {
         self.restore()
     }
 
+    #[inline]
     fn restore(&mut self) -> ContextRef {
         self.active = false;
-        IDENTITY.set(self.identity);
-        let left = CURRENT.replace(std::mem::take(&mut self.before));
+        let plain = PLACE.with(|place| {
+            place.identity.set(self.identity);
+            place.plain.get()
+        });
+        if plain && matches!(self.before, ContextRef::Bare(None)) {
+            return ContextRef::Bare(None);
+        }
+        self.restore_other()
+    }
+
+    fn restore_other(&mut self) -> ContextRef {
+        let left = exchange(std::mem::take(&mut self.before));
         if let ContextRef::Shared(context) = &left {
             context.lock().entered = false;
         }
@@ -431,9 +506,10 @@ impl Entered {
 }
 
 impl Drop for Entered {
+    #[inline]
     fn drop(&mut self) {
         if self.active {
-            self.restore();
+            drop(self.restore());
         }
     }
 }
@@ -444,12 +520,18 @@ fn find(vars: &Vars, id: u64) -> Option<Value> {
     Some(vars[place].1.clone())
 }
 
-/// Sets or removes a variable of the current context and gives its value before.
+/// Sets or removes a variable of the current context and gives its value before. In the thread's last moments there is
+/// no context any more, and the value is dropped.
 fn replace(id: u64, value: Option<Value>) -> Option<Value> {
-    CURRENT.with_borrow_mut(|current| match current {
-        ContextRef::Bare(vars) => replace_in(vars, id, value),
+    let old = CURRENT.try_with(|current| match &mut *current.borrow_mut() {
+        ContextRef::Bare(vars) => {
+            let old = replace_in(vars, id, value);
+            PLACE.with(|place| place.plain.set(vars.is_none()));
+            old
+        }
         ContextRef::Shared(context) => replace_in(&mut context.lock().vars, id, value),
-    })
+    });
+    old.ok().flatten()
 }
 
 fn replace_in(vars: &mut Vars, id: u64, value: Option<Value>) -> Option<Value> {

@@ -14,7 +14,7 @@ use crate::{
     constants::THREAD_JOIN_TIMEOUT,
     context::{self, Context},
     error::{Error, Result},
-    event_loop::{EventLoop, exceptions::ExceptionContext, running},
+    event_loop::{EventLoop, exceptions::ExceptionContext, meta::flag, running},
     task::run::MainOptions,
 };
 
@@ -22,7 +22,8 @@ use crate::{
 ///
 /// `main` is polled in place, so it may borrow. When it ends, tasks that are left are cancelled and awaited, the default
 /// executor is shut down, and the loop is closed, whatever the result. Ctrl-C (SIGINT) cancels `main`, on the main
-/// thread and where the program has no handler of its own; a second one cancels it again, a third drops it.
+/// thread and where the program has no handler of its own; a second one cancels it again, a third drops it. Once `main`
+/// has ended the signal does what it did before: one that comes during the clean-up ends the process.
 ///
 /// # Errors
 ///
@@ -225,13 +226,17 @@ impl Runner {
     ) -> Result<T> {
         let (event_loop, context) = self.open()?;
         let interrupts = Rc::new(Cell::new(0));
+        // Whether one came when main had ended, or in its last step: it could not be cancelled any more.
+        let too_late = Rc::new(Cell::new(false));
         let main_task = Rc::new(RefCell::new(None));
-        let (count, task) = (interrupts.clone(), main_task.clone());
+        let (count, late, task) = (interrupts.clone(), too_late.clone(), main_task.clone());
         let guard = event_loop.on_interrupt(move |_| {
             count.set(count.get() + 1);
             let task = task.borrow().clone();
             let Some(task): Option<crate::event_loop::step::TaskRef> = task else { return };
-            if count.get() > 2 {
+            if task.is_done() {
+                late.set(true);
+            } else if count.get() > 2 {
                 task.kill();
                 task.wake_all();
             } else {
@@ -242,6 +247,9 @@ impl Runner {
         let result = event_loop.run_main(main, options, created, |task| {
             main_task.replace(Some(task.clone()));
         });
+        if guard.is_some() {
+            event_loop.take_signals();
+        }
         drop(guard);
         let task = main_task.take();
         match result {
@@ -250,6 +258,7 @@ impl Runner {
             Err(Error::Cancelled(_)) if interrupts.get() == 1 && task.is_some_and(|task| task.uncancel() == 0) => {
                 Err(Error::KeyboardInterrupt)
             }
+            Ok(_) if too_late.get() => Err(Error::KeyboardInterrupt),
             result => result,
         }
     }
@@ -280,6 +289,8 @@ fn cancel_all_tasks(event_loop: &EventLoop) -> Result<()> {
         return Ok(());
     }
     for task in &tasks {
+        // All of them, from now on: a panic is received here, too.
+        task.task.add(flag::AWAITED);
         task.cancel();
     }
     let waited = event_loop.run_until_complete(async {

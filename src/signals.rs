@@ -112,11 +112,14 @@ impl EventLoop {
         signal::check_catchable(number)?;
         let handlers = self.handlers();
         let callback = RepeatedHandle::repeated(self, callback, created, None);
-        if let Some(handler) = handlers.callbacks.borrow_mut().get_mut(&number) {
+        let mut callbacks = handlers.callbacks.borrow_mut();
+        if let Some(handler) = callbacks.get_mut(&number) {
             let before = std::mem::replace(&mut handler.callback, callback);
+            drop(callbacks); // what is dropped next is other people's code
             before.deactivate();
             return Ok(());
         }
+        drop(callbacks);
         let arrivals = Arrivals::register(number, self.inner.shared.clone())?;
         handlers.callbacks.borrow_mut().insert(number, Handler { callback, arrivals });
         Ok(())
@@ -168,7 +171,9 @@ impl Handlers {
     /// Queues the callbacks of the signals that have come, and acts on an interrupt.
     fn dispatch(&self, event_loop: &EventLoop) {
         let interrupt = self.interrupt.borrow().as_ref().map(|(arrivals, act)| (arrivals.take(), act.clone()));
-        if let Some((times, act)) = interrupt {
+        // A handler of the program's own takes the signal over from `run`, as long as it is there.
+        let taken_over = self.callbacks.borrow().contains_key(&libc::SIGINT);
+        if let Some((times, act)) = interrupt.filter(|_| !taken_over) {
             (0..times).for_each(|_| act(event_loop));
         }
         let mut due = Vec::new();

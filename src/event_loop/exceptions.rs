@@ -248,16 +248,27 @@ pub(crate) fn report_from_anywhere(shared: &Shared, make: impl FnOnce() -> Excep
     if let Some(event_loop) = running::local(shared) {
         return event_loop.call_exception_handler(&make());
     }
-    let make = std::sync::Arc::new(std::sync::Mutex::new(Some(make)));
-    let theirs = make.clone();
-    let take = |make: &std::sync::Mutex<Option<_>>| make.lock().ok().and_then(|mut make| make.take());
-    let queued = shared.push_call(move |event_loop| {
-        if let Some(make) = take(&theirs) {
+    let mut on_its_way = OnItsWay(Some(make));
+    // A loop that is closed, now or before it comes to this, drops the call: then the record is written.
+    shared.push_call(move |event_loop| on_its_way.arrive(event_loop));
+}
+
+/// A report between the thread where it arose and its loop; it is written by default where it does not arrive.
+struct OnItsWay<F: FnOnce() -> ExceptionContext>(Option<F>);
+
+impl<F: FnOnce() -> ExceptionContext> OnItsWay<F> {
+    fn arrive(&mut self, event_loop: &EventLoop) {
+        if let Some(make) = self.0.take() {
             event_loop.call_exception_handler(&make());
         }
-    });
-    if let (false, Some(make)) = (queued, take(&make)) {
-        report::error(&make().to_string());
+    }
+}
+
+impl<F: FnOnce() -> ExceptionContext> Drop for OnItsWay<F> {
+    fn drop(&mut self) {
+        if let Some(make) = self.0.take() {
+            report::error(&make().to_string());
+        }
     }
 }
 

@@ -76,6 +76,8 @@ impl fmt::Display for HandleSummary {
 pub struct Handle<R> {
     state: Rc<dyn HandleState<R>>,
     leaf: Leaf,
+    /// Set where the callback could not be scheduled; cleared by a look at the error.
+    unread: bool,
 }
 
 /// What the user sees of a callback.
@@ -85,8 +87,8 @@ trait HandleState<R>: RunHandle {
     fn cancelled(&self) -> bool;
     fn poll(&self, cx: &Cx<'_>) -> Poll<Result<R>>;
     fn loop_id(&self) -> u64;
-    /// An error that the callback was born with and that nobody looked at.
-    fn unread_error(&self) -> Option<Error>;
+    /// The error that the callback was born with.
+    fn error(&self) -> Option<Error>;
     fn as_run(self: Rc<Self>) -> Rc<dyn RunHandle>;
 }
 
@@ -96,8 +98,6 @@ struct HandleCell<F, R> {
     /// Set by cancel(), also after the callback has run; never cleared.
     cancelled: Cell<bool>,
     waker: Cell<Option<Waker>>,
-    /// Set when the failure went to the exception handler; never cleared.
-    reported: Cell<bool>,
     /// Taken when the callback runs: a handle that is kept does not keep its context.
     context: Cell<ContextRef>,
     loop_id: u64,
@@ -125,7 +125,6 @@ impl<R: 'static, F: FnOnce() -> R + 'static> HandleCell<F, R> {
             stage: RefCell::new(stage),
             cancelled: Cell::new(false),
             waker: Cell::new(None),
-            reported: Cell::new(false),
             context: Cell::new(context),
             loop_id: event_loop.inner.shared.id,
             created,
@@ -156,10 +155,11 @@ impl<R: 'static, F: FnOnce() -> R + 'static> HandleCell<F, R> {
     fn give_up(&self) -> bool {
         let Some(callback) = self.take_waiting(Stage::Done(Err(Error::cancelled()))) else { return false };
         let context = self.context.take();
-        drop((callback, context));
+        // Before the drop, which is other people's code and may panic: nobody is left waiting then.
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+        drop((callback, context));
         true
     }
 }
@@ -167,13 +167,13 @@ impl<R: 'static, F: FnOnce() -> R + 'static> HandleCell<F, R> {
 impl<R: 'static, F: FnOnce() -> R + 'static> RunHandle for HandleCell<F, R> {
     fn run(self: Rc<Self>, event_loop: &EventLoop) {
         let Some(callback) = self.take_waiting(Stage::Running) else { return };
-        let outcome = match context::enter(self.context.take(), Rc::as_ptr(&self) as usize) {
+        // `_left` goes last, when those who wait have been told: what a context holds is other people's code.
+        let (outcome, _left) = match context::enter(self.context.take(), 0) {
             Ok(entered) => {
                 let outcome = catch_unwind(AssertUnwindSafe(callback));
-                drop(entered.leave());
-                outcome.map_err(|payload| Error::panicked(&*payload))
+                (outcome.map_err(|payload| Error::panicked(&*payload)), entered.leave())
             }
-            Err(error) => Err(error),
+            Err(error) => (Err(error), ContextRef::default()),
         };
         let Err(error) = outcome else { return self.finish(outcome) };
         // Only a handle that is being awaited has a waker: whoever waits receives the error.
@@ -182,7 +182,6 @@ impl<R: 'static, F: FnOnce() -> R + 'static> RunHandle for HandleCell<F, R> {
         self.waker.set(waker);
         self.finish(Err(error.clone()));
         if !awaited {
-            self.reported.set(true);
             report_failure(event_loop, self, error);
         }
     }
@@ -219,6 +218,8 @@ impl<R: 'static, F: FnOnce() -> R + 'static> HandleState<R> for HandleCell<F, R>
             pending => {
                 *stage = pending;
                 drop(stage);
+                // Before the waker is kept: who is refused does not wait.
+                check_loop(self.loop_id, running::current().as_ref())?;
                 let before = self.waker.replace(Some(cx.waker().clone()));
                 drop(before);
                 Poll::Pending
@@ -230,9 +231,9 @@ impl<R: 'static, F: FnOnce() -> R + 'static> HandleState<R> for HandleCell<F, R>
         self.loop_id
     }
 
-    fn unread_error(&self) -> Option<Error> {
+    fn error(&self) -> Option<Error> {
         match &*self.stage.borrow() {
-            Stage::Done(Err(error @ Error::Runtime(_))) if !self.reported.get() => Some(error.clone()),
+            Stage::Done(Err(error)) => Some(error.clone()),
             _ => None,
         }
     }
@@ -263,14 +264,14 @@ impl<R: 'static> Handle<R> {
         kind: &'static str,
     ) -> (Self, Rc<dyn RunHandle>) {
         let cell = HandleCell::new(event_loop, Stage::Waiting(callback), event_loop.capture(), created, kind);
-        (Handle { state: cell.clone(), leaf: Leaf::new() }, cell)
+        (Handle { state: cell.clone(), leaf: Leaf::new(), unread: false }, cell)
     }
 
     /// A handle of a callback that cannot be scheduled; the caller drops the callback.
     pub(crate) fn failed(event_loop: &EventLoop, error: Error, created: &'static Location<'static>) -> Self {
         let stage: Stage<fn() -> R, R> = Stage::Done(Err(error));
         let cell = HandleCell::new(event_loop, stage, ContextRef::default(), created, "Handle");
-        Handle { state: cell, leaf: Leaf::new() }
+        Handle { state: cell, leaf: Leaf::new(), unread: true }
     }
 
     /// Cancels the callback: it is dropped at once and will not run. A callback that has run is not undone.
@@ -303,28 +304,33 @@ impl<R: 'static> StdFuture for Handle<R> {
         }
         let polled = this.state.poll(cx);
         if polled.is_ready() {
+            this.unread = false;
             this.leaf.resume();
             return polled;
         }
-        let running = running::current();
-        if let Err(error) = check_loop(this.state.loop_id(), running.as_ref()) {
-            return Poll::Ready(Err(error));
-        }
-        this.leaf.suspend(running.as_ref(), cx);
+        this.leaf.suspend(running::current().as_ref(), cx);
         Poll::Pending
     }
 }
 
 impl<R> Drop for Handle<R> {
+    #[inline]
     fn drop(&mut self) {
-        let Some(error) = self.state.unread_error() else { return };
-        let created = self.state.summary().created;
-        let context =
-            ExceptionContext::new("Handle exception was never retrieved").exception(error).source_location(created);
-        match running::by_id(self.state.loop_id()) {
-            Some(event_loop) => event_loop.call_exception_handler(&context),
-            None => crate::report::error(&context.to_string()),
+        if self.unread {
+            report_unread(self.state.error(), self.state.summary().created, self.state.loop_id());
         }
+    }
+}
+
+/// Reports the error of a callback that could not be scheduled and that nobody awaited.
+#[cold]
+fn report_unread(error: Option<Error>, created: &'static Location<'static>, loop_id: u64) {
+    let Some(error) = error else { return };
+    let context =
+        ExceptionContext::new("Handle exception was never retrieved").exception(error).source_location(created);
+    match running::by_id(loop_id) {
+        Some(event_loop) => event_loop.call_exception_handler(&context),
+        None => crate::report::error(&context.to_string()),
     }
 }
 
@@ -379,14 +385,11 @@ impl<R: 'static> TimerHandle<R> {
     ///
     /// asyncio: `Handle.cancel`.
     pub fn cancel(&self) {
-        if !self.handle.state.cancel() {
-            return;
-        }
         let timer = self.timer.as_ref().and_then(|(inner, key)| Some((inner.upgrade()?, *key)));
-        if let Some((inner, key)) = timer {
-            let entry = inner.timers.borrow_mut().remove(key);
-            drop(entry);
-        }
+        // First, for the drop of the callback is other people's code and may panic.
+        let entry = timer.and_then(|(inner, key)| inner.timers.borrow_mut().remove(key));
+        self.handle.state.cancel();
+        drop(entry);
     }
 
     /// Whether [`cancel`](Self::cancel) was called.

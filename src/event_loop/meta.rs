@@ -228,18 +228,22 @@ impl TaskMeta {
             return context;
         }
         let Some(event_loop) = event_loop.filter(|_| !self.is_done()) else { return Context::new() };
-        let identity = std::ptr::from_ref(self) as usize;
         let context = if !self.local(local::STEPPING) {
             let vars = event_loop.inner.tasks.borrow_mut().take_vars(self.key());
-            Context::from_vars(vars, identity)
-        } else if event_loop.is_current(self) {
-            context::share_current()
+            Context::from_vars(vars, self.identity())
+        } else if let Some(context) = context::share_current(self.identity()) {
+            context
         } else {
-            // In the midst of a step that has begun another task: its variables are out of reach until it goes on.
+            // In the midst of a step that has entered another context: its variables are out of reach until it goes on.
             return Context::new();
         };
         self.set_context(context.clone());
         context
+    }
+
+    /// Tells the task's context from all others that ever were: even, as `context::fresh_identity` is odd.
+    pub(super) fn identity(&self) -> u64 {
+        (self.shared.id << 33) | (u64::from(self.number) << 1)
     }
 
     pub(super) fn set_context(&self, context: Context) {

@@ -264,7 +264,7 @@ impl EventLoop {
         for callback in callbacks {
             self.drop_guarded(move || callback.discard());
         }
-        self.drop_guarded(|| self.drop_watchers());
+        self.drop_watchers();
         self.drop_guarded(|| self.inner.slots.clear());
         let hook = (self.inner.signal_hook.take(), self.inner.task_factory.take());
         self.drop_guarded(move || drop(hook));
@@ -326,11 +326,21 @@ impl EventLoop {
 }
 
 impl Drop for EventLoop {
+    #[inline]
     fn drop(&mut self) {
-        if Rc::strong_count(&self.inner) > 1 || self.is_closed() {
+        if Rc::strong_count(&self.inner) == 1 {
+            self.drop_last();
+        }
+    }
+}
+
+impl EventLoop {
+    #[cold]
+    fn drop_last(&self) {
+        if self.is_closed() {
             return;
         }
-        if !running::is_available() {
+        if !context::is_available() {
             // The thread's last moments: coroutines can no longer be dropped as they must be, so they are not.
             std::mem::forget(self.inner.clone());
             return;

@@ -23,6 +23,8 @@ pub(crate) struct RepeatedHandle<F> {
     /// Cleared by cancel(); a queued run does nothing then.
     active: Cell<bool>,
     context: Cell<ContextRef>,
+    /// One for all runs, as the context is.
+    identity: u64,
     created: &'static Location<'static>,
     socket: Option<i32>,
 }
@@ -45,6 +47,7 @@ impl<F: FnMut() + 'static> RepeatedHandle<F> {
             callback: Cell::new(Some(callback)),
             active: Cell::new(true),
             context: Cell::new(event_loop.capture()),
+            identity: context::fresh_identity(),
             created,
             socket,
         })
@@ -62,7 +65,7 @@ impl<F: FnMut() + 'static> RunHandle for RepeatedHandle<F> {
             ContextRef::Shared(context) => ContextRef::Shared(context.clone()),
             ContextRef::Bare(_) => ContextRef::default(),
         };
-        let outcome = match context::enter(context, Rc::as_ptr(&self) as usize) {
+        let outcome = match context::enter(context, self.identity) {
             Ok(entered) => {
                 let outcome = catch_unwind(AssertUnwindSafe(&mut callback));
                 self.context.set(entered.leave());

@@ -1,6 +1,9 @@
 //! Which loop runs on this thread, which is set, and which ones live here.
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    mem::ManuallyDrop,
+};
 
 use crate::{
     error::{Error, Result},
@@ -10,8 +13,9 @@ use crate::{
 };
 
 thread_local! {
-    /// The loop whose callbacks run on this thread now.
-    static RUNNING: RefCell<Option<EventLoop>> = const { RefCell::new(None) };
+    /// The loop whose callbacks run on this thread now. Without a destructor, so that a look costs no check for one; it
+    /// is `None` whenever no loop runs.
+    static RUNNING: RefCell<ManuallyDrop<Option<EventLoop>>> = const { RefCell::new(ManuallyDrop::new(None)) };
     /// What `set_event_loop` was given.
     static SET: RefCell<Option<EventLoop>> = const { RefCell::new(None) };
     /// Whether `set_event_loop` was ever called here.
@@ -28,26 +32,13 @@ pub(crate) fn thread_mark() -> usize {
     MARK.with(|mark| std::ptr::from_ref(mark) as usize)
 }
 
-/// Lends the running loop.
+/// Lends the running loop. `look` must not run foreign code.
+#[inline]
 pub(crate) fn with<R>(look: impl FnOnce(Option<&EventLoop>) -> R) -> R {
-    let mut look = Some(look);
-    let seen = RUNNING.try_with(|running| {
-        let running = running.borrow();
-        look.take().map(|look| look(running.as_ref()))
-    });
-    match (seen, look) {
-        (Ok(Some(result)), _) => result,
-        // The thread is ending: no loop runs any more.
-        (_, Some(look)) => look(None),
-        _ => unreachable!("the closure is called once"),
-    }
+    RUNNING.with(|running| look(running.borrow().as_ref()))
 }
 
-/// Whether the thread still keeps track of its loops; not in its last moments.
-pub(crate) fn is_available() -> bool {
-    RUNNING.try_with(|_| ()).is_ok()
-}
-
+#[inline]
 pub(crate) fn current() -> Option<EventLoop> {
     with(|running| running.cloned())
 }
@@ -61,7 +52,7 @@ pub(crate) fn require() -> Result<EventLoop> {
 
 /// Makes a loop the running one until the guard goes.
 pub(crate) fn enter(event_loop: &EventLoop) -> RunningGuard {
-    RunningGuard { before: RUNNING.replace(Some(event_loop.bare())) }
+    RunningGuard { before: ManuallyDrop::into_inner(RUNNING.replace(ManuallyDrop::new(Some(event_loop.bare())))) }
 }
 
 pub(crate) struct RunningGuard {
@@ -71,8 +62,8 @@ pub(crate) struct RunningGuard {
 impl Drop for RunningGuard {
     fn drop(&mut self) {
         // Assigned outside: the drop of the last handle of a loop closes it.
-        let ended = RUNNING.replace(self.before.take());
-        drop(ended);
+        let ended = RUNNING.replace(ManuallyDrop::new(self.before.take()));
+        drop(ManuallyDrop::into_inner(ended));
     }
 }
 
@@ -156,7 +147,6 @@ pub fn get_event_loop() -> Result<EventLoop> {
 /// asyncio: `asyncio.set_event_loop`.
 pub fn set_event_loop<'a>(event_loop: impl Into<Option<&'a EventLoop>>) {
     // What ends with the thread ends in the reverse order of its first use: closing the loop needs these.
-    with(|_| ());
     drop(crate::context::current_vars());
     LOCAL.with_borrow(|_| ());
     SET_CALLED.set(true);

@@ -77,10 +77,9 @@ impl Deref for TaskRef {
 
 /// What the loop's table keeps of a task that is not done.
 ///
-/// Invariant: `task` is valid while the slot is occupied, because the coroutine, whose end empties the slot, lies in the
-/// same allocation.
+/// Its reference is counted: async-task frees a pending task, coroutine and all, that nothing refers to any more.
 pub(crate) struct TaskSlot {
-    task: BorrowedTask,
+    task: TaskRef,
     vars: Vars,
     /// asyncio: `_fut_waiter`.
     waiting: Waiting,
@@ -128,14 +127,12 @@ impl Tasks {
 
     /// References to all of them.
     pub(crate) fn all(&self) -> Vec<TaskRef> {
-        // SAFETY: an occupied slot's coroutine is alive.
-        self.slab.iter().map(|(_, slot)| unsafe { slot.task.to_ref() }).collect()
+        self.slab.iter().map(|(_, slot)| slot.task.clone()).collect()
     }
 
     fn get_mut(&mut self, key: TaskKey) -> Option<&mut TaskSlot> {
         let slot = self.slab.get_mut(key.slot as usize)?;
-        // SAFETY: an occupied slot's task is alive.
-        (unsafe { slot.task.meta.as_ref() }.key() == key).then_some(slot)
+        (slot.task.key() == key).then_some(slot)
     }
 
     /// The variables of a task that is not in a step.
@@ -150,8 +147,7 @@ impl Tasks {
     }
 
     pub(crate) fn find(&mut self, key: TaskKey) -> Option<TaskRef> {
-        // SAFETY: an occupied slot's coroutine is alive.
-        self.get_mut(key).map(|slot| unsafe { slot.task.to_ref() })
+        self.get_mut(key).map(|slot| slot.task.clone())
     }
 
     /// Says what the task waits for, unless it is known to wait for something already.
@@ -237,11 +233,9 @@ where
     // gives those to the loop's thread, and the loop's close waits until no coroutine is left (the table is empty). The
     // schedule function is a fn item: `Send`, `Sync` and `'static`.
     let (runnable, outcome) = unsafe { async_task::Builder::new().metadata(meta).spawn_unchecked(driver, schedule) };
-    let waker = runnable.waker();
-    let task = BorrowedTask::new(runnable.metadata(), &waker);
-    entry.insert(TaskSlot { task, vars: birth.vars, waiting: Waiting::Nothing });
+    let task = TaskRef { waker: runnable.waker(), meta: NonNull::from(runnable.metadata()) };
+    entry.insert(TaskSlot { task: task.clone(), vars: birth.vars, waiting: Waiting::Nothing });
     drop(tasks);
-    let task = TaskRef { waker, meta: task.meta };
     if let Some(context) = birth.context {
         task.set_context(context);
     }
@@ -296,7 +290,7 @@ impl<T, F: StdFuture<Output = Result<T>>> StdFuture for Driver<'_, F> {
         let mut panicked = false;
         let outcome = match polled {
             Ok(Poll::Pending) => step.verdict(this.meta).map(Err),
-            Ok(Poll::Ready(Ok(value))) => match this.meta.take_mark() {
+            Ok(Poll::Ready(Ok(value))) => match this.meta.take_mark().filter(|_| !this.meta.local(local::KEPT)) {
                 None => Some(Ok(value)),
                 Some(cancelled) => {
                     event_loop.drop_user_value(this.meta, cx.waker(), move || drop(value));
@@ -327,7 +321,8 @@ impl<F> Drop for Driver<'_, F> {
             return;
         }
         if let Some(event_loop) = running::local(&self.meta.shared) {
-            drop(event_loop.inner.tasks.borrow_mut().remove(self.meta.key()));
+            let slot = event_loop.inner.tasks.borrow_mut().remove(self.meta.key());
+            drop(slot);
         }
         self.meta.take_mark();
         self.meta.with_rare(|rare| rare.error = Some(Error::cancelled()));
@@ -381,7 +376,7 @@ impl EventLoop {
         } else {
             ContextRef::Bare(self.inner.tasks.borrow_mut().take_vars(meta.key()))
         };
-        let (context, refused) = match context::enter(context, std::ptr::from_ref(meta) as usize) {
+        let (context, refused) = match context::enter(context, meta.identity()) {
             Ok(entered) => (Some(entered), refused),
             Err(error) => (None, refused.or(Some(error))),
         };
@@ -405,7 +400,8 @@ impl EventLoop {
         drop(vars);
     }
 
-    /// Runs drops of the user's, which may panic; that is reported, for nobody could receive it.
+    /// Runs drops of the user's, a coroutine's or a context's, which may panic; that is reported, for nobody could
+    /// receive it.
     fn drop_user_value(&self, meta: &TaskMeta, waker: &Waker, drop_it: impl FnOnce()) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(drop_it)) {
             // SAFETY: the driver that calls this has not returned, so the allocation is alive.
@@ -423,19 +419,20 @@ impl EventLoop {
     /// Marks a task as done whose coroutine is gone, and says what the turn has to do.
     fn finish_task(&self, meta: &TaskMeta, waker: &Waker, error: Option<&Error>, panicked: bool) {
         meta.take_mark();
-        drop(self.inner.tasks.borrow_mut().remove(meta.key()));
+        let slot = self.inner.tasks.borrow_mut().remove(meta.key());
         let outcome = match error {
             None => 0,
             Some(Error::Cancelled(_)) => flag::CANCELLED,
             Some(_) => flag::FAILED,
         };
+        let mut context = None;
         if meta.local(local::CONTEXT) || error.is_some() {
-            let context = meta.with_rare(|rare| {
+            context = meta.with_rare(|rare| {
                 rare.error = error.cloned();
                 rare.context.take()
             });
-            drop(context);
         }
+        self.drop_user_value(meta, waker, move || drop((slot, context)));
         let before = meta.add(flag::DONE | outcome);
         let waiters = if before & flag::LISTED != 0 {
             meta.with_rare(|rare| std::mem::take(&mut rare.waiters))
@@ -476,10 +473,6 @@ impl EventLoop {
     pub(crate) fn current_task_ref(&self) -> Option<TaskRef> {
         // SAFETY: a task is current while its driver is being polled, so its allocation is alive.
         self.inner.current.get().map(|task| unsafe { task.to_ref() })
-    }
-
-    pub(super) fn is_current(&self, meta: &TaskMeta) -> bool {
-        self.inner.current.get().is_some_and(|current| std::ptr::eq(current.meta.as_ptr(), meta))
     }
 
     /// The task that is being polled, as long as it is.
@@ -601,7 +594,8 @@ impl EventLoop {
     /// Takes a task out of the loop that nobody will finish: its coroutine has been dropped.
     pub(crate) fn abandon_task(&self, task: &TaskRef) {
         task.take_mark();
-        drop(self.inner.tasks.borrow_mut().remove(task.key()));
+        let slot = self.inner.tasks.borrow_mut().remove(task.key());
+        self.drop_guarded(move || drop(slot));
         task.with_rare(|rare| rare.error = Some(Error::cancelled()));
         task.add(flag::DONE | flag::CANCELLED);
     }

@@ -265,7 +265,8 @@ impl EventLoop {
         let timeout = if busy { Some(Duration::ZERO) } else { self.timeout(limit) };
         let mut timeout = timeout;
         if timeout == Some(Duration::ZERO) {
-            if inner.watchers.borrow().is_empty() {
+            // A host that waits on the descriptor needs its wakes taken.
+            if inner.watchers.borrow().is_empty() && inner.fd.get().is_none() {
                 return Ok(());
             }
         } else if !inner.shared.fall_asleep() {
@@ -333,7 +334,8 @@ impl EventLoop {
         inner.jobs.set(jobs);
     }
 
-    fn take_signals(&self) {
+    /// Acts on the signals that have arrived.
+    pub(crate) fn take_signals(&self) {
         if !self.inner.shared.take_signalled() {
             return;
         }

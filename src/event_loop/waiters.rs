@@ -52,8 +52,14 @@ impl Waiters {
         if self.first.as_ref().is_some_and(|first| first.0 == place) {
             return self.first.take().map(|first| first.1);
         }
-        let index = self.more.iter().position(|entry| entry.0 == place)?;
+        let index = self.more.binary_search_by_key(&place, |entry| entry.0).ok()?;
         Some(self.more.remove(index).1)
+    }
+
+    /// Removes a callback, if it is the one that stands at `place`; true if it was.
+    pub(crate) fn remove_callback(&mut self, place: Place, key: CallbackKey) -> bool {
+        let stands = matches!(self.find(place), Some(Waiter::Callback(known)) if *known == key);
+        stands && self.remove(place).is_some()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -78,6 +84,12 @@ impl Waiters {
     }
 
     fn find(&mut self, place: Place) -> Option<&mut Waiter> {
-        self.first.iter_mut().chain(&mut self.more).find(|entry| entry.0 == place).map(|entry| &mut entry.1)
+        match &mut self.first {
+            Some(first) if first.0 == place => Some(&mut first.1),
+            _ => {
+                let index = self.more.binary_search_by_key(&place, |entry| entry.0).ok()?;
+                Some(&mut self.more[index].1)
+            }
+        }
     }
 }

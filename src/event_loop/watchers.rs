@@ -530,11 +530,11 @@ impl EventLoop {
     pub(crate) fn drop_watchers(&self) {
         let watches = self.inner.watchers.borrow_mut().drain();
         for watch in watches {
-            match watch {
+            self.drop_guarded(move || match watch {
                 Watch::Callback(handle) => handle.deactivate(),
                 Watch::Wait(wait) => drop(wait),
                 Watch::Nobody => {}
-            }
+            });
         }
     }
 

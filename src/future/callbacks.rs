@@ -18,7 +18,16 @@ use crate::event_loop::{
 /// asyncio: the callback itself. Differs: closures have no identity in Rust.
 #[derive(Clone, Copy, Debug)]
 pub struct CallbackToken {
-    pub(crate) place: Place,
+    loop_id: u64,
+    /// Where the callback stands in its future's line; `None` if it was never put there.
+    entry: Option<(Place, CallbackKey)>,
+}
+
+impl CallbackToken {
+    /// The callback, if it was put into the line of a future of this loop.
+    pub(crate) fn entry_in(&self, shared: &Shared) -> Option<(Place, CallbackKey)> {
+        self.entry.filter(|_| self.loop_id == shared.id)
+    }
 }
 
 /// Stores a done callback with its loop; `list` puts its key into the future's line, or says that it is done.
@@ -27,14 +36,15 @@ pub(crate) fn add_callback(
     callback: impl FnOnce() + 'static,
     created: &'static Location<'static>,
     list: impl FnOnce(CallbackKey) -> Option<Place>,
-) -> Option<Place> {
+) -> CallbackToken {
+    let loop_id = shared.id;
     let Some(event_loop) = running::local(shared).filter(|event_loop| !event_loop.is_closed()) else {
         drop(callback);
         report_from_anywhere(shared, move || {
             ExceptionContext::new("A done callback was dropped: its event loop is closed or on another thread")
                 .source_location(created)
         });
-        return None;
+        return CallbackToken { loop_id, entry: None };
     };
     let (handle, run) = Handle::new(&event_loop, callback, created, "Handle");
     drop(handle);
@@ -44,7 +54,7 @@ pub(crate) fn add_callback(
         let run = event_loop.inner.callbacks.borrow_mut().remove(key);
         run.into_iter().for_each(|run| event_loop.push(Ready::Handle(run)));
     }
-    place
+    CallbackToken { loop_id, entry: place.map(|place| (place, key)) }
 }
 
 /// Drops the callbacks of a future that nobody can complete any more, on the loop's thread.

@@ -348,17 +348,18 @@ impl<T: 'static> Future<T> {
                 callback(&Future::with_core(core));
             }
         };
-        let place = add_callback(&self.core.shared, callback, Location::caller(), |key| {
+        let token = add_callback(&self.core.shared, callback, Location::caller(), |key| {
             let mut state = self.core.lock();
             match state.outcome {
                 Outcome::Pending => Some(state.waiters.push(Waiter::Callback(key))),
                 _ => None,
             }
         });
-        if let (None, Some(event_loop)) = (place, running::local(&self.core.shared)) {
+        let listed = token.entry_in(&self.core.shared).is_some();
+        if let (false, Some(event_loop)) = (listed, running::local(&self.core.shared)) {
             event_loop.push(Ready::Keep(Box::new(self.core.clone())));
         }
-        CallbackToken { place: place.unwrap_or(Place::MIN) }
+        token
     }
 
     /// Removes a done callback; false if it was scheduled or removed before.
@@ -368,14 +369,12 @@ impl<T: 'static> Future<T> {
         if !self.core.shared.on_its_thread() {
             return false;
         }
-        let removed = self.core.lock().waiters.remove(token.place);
-        match removed {
-            Some(Waiter::Callback(key)) => {
-                drop_callbacks(&self.core.shared, vec![key]);
-                true
-            }
-            _ => false,
+        let Some((place, key)) = token.entry_in(&self.core.shared) else { return false };
+        let removed = self.core.lock().waiters.remove_callback(place, key);
+        if removed {
+            drop_callbacks(&self.core.shared, vec![key]);
         }
+        removed
     }
 
     /// The loop that the future belongs to.

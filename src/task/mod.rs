@@ -288,16 +288,17 @@ impl TaskRef {
     ) -> CallbackToken {
         let task = self.clone();
         let callback = move || callback(&AnyTask::new(task));
-        let place = add_callback(&self.shared, callback, created, |key| {
+        add_callback(&self.shared, callback, created, |key| {
             self.with_waiters(|waiters| waiters.push(Waiter::Callback(key)))
-        });
-        CallbackToken { place: place.unwrap_or(Place::MIN) }
+        })
     }
 
     pub(crate) fn remove_done_callback(&self, token: &CallbackToken) -> bool {
         let Some(event_loop) = running::local(&self.shared) else { return false };
-        let removed = self.with_waiters(|waiters| waiters.remove(token.place)).flatten();
-        let Some(Waiter::Callback(key)) = removed else { return false };
+        let Some((place, key)) = token.entry_in(&self.shared) else { return false };
+        if self.with_waiters(|waiters| waiters.remove_callback(place, key)) != Some(true) {
+            return false;
+        }
         let callback = event_loop.inner.callbacks.borrow_mut().remove(key);
         drop(callback);
         true

@@ -11,7 +11,9 @@ use crate::{
     context::{self, Context},
     error::{Error, Result},
     event_loop::{
-        EventLoop, running,
+        EventLoop,
+        meta::flag,
+        running,
         step::{self, Birth, TaskRef},
         turn::Ready,
     },
@@ -80,6 +82,8 @@ impl EventLoop {
             if options.keep {
                 main_task.keep();
             }
+            // Whoever called receives a panic too.
+            main_task.add(flag::AWAITED);
             spawned.runnable.schedule();
             begun(&main_task);
             let ran = self.run_forever();
