@@ -16,8 +16,8 @@ pub trait Clock {
     /// The time now.
     fn now(&self) -> Instant;
 
-    /// Called when the loop has nothing left to do but to wait until `deadline`: nothing is ready, and nothing outside
-    /// the loop (an executor's job, a descriptor) is being waited for.
+    /// Called when the loop has nothing left to do but to wait until `deadline`, that of its first timer or of a
+    /// `run_once`: nothing is ready, and nothing outside the loop (an executor's job, a descriptor) is being waited for.
     ///
     /// A clock that can jump goes to `deadline` and says `true`; the default says `false`, and the loop waits.
     fn advance_to(&self, deadline: Instant) -> bool {

@@ -7,8 +7,8 @@ use std::{
     pin::pin,
     rc::Rc,
     sync::Arc,
-    task::Poll,
-    time::Duration,
+    task::{Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
         EventLoop, running, slots,
         threadsafe::{Shared, closed},
         threadsafe_future::ThreadsafeFuture,
+        timers::TimerKey,
         turn::TimerEntry,
     },
     future::Future,
@@ -45,7 +46,7 @@ impl DefaultExecutor {
 
 impl Drop for DefaultExecutor {
     fn drop(&mut self) {
-        if let Some(executor) = self.executor.take() {
+        if let (Some(executor), false) = (self.executor.take(), self.shut_down.get()) {
             executor.shutdown(Box::new(|| ()));
         }
     }
@@ -130,7 +131,8 @@ impl EventLoop {
             let event_loop = running::by_id(id).ok_or_else(closed)?;
             let default = event_loop.default_executor()?;
             default.shut_down.set(true);
-            let Some(executor) = default.executor.take() else { return Ok(()) };
+            // It stays, so that a second call waits as well for what the first one left behind.
+            let Some(executor) = default.executor.borrow().clone() else { return Ok(()) };
             let (ended, setter) = ThreadsafeFuture::pair();
             executor.shutdown(Box::new(move || setter.set(Ok(()))));
             let _outside = Outside::begin(&event_loop);
@@ -242,28 +244,40 @@ impl Drop for Outside {
 async fn ends_in_time(ended: ThreadsafeFuture<()>, timeout: Option<Duration>) -> Result<bool> {
     let mut ended = pin!(ended);
     let Some(timeout) = timeout else { return ended.await.map(|()| true) };
+    let deadline = running::require()?.deadline_in(timeout);
     let mut alarm = None;
     let outcome = std::future::poll_fn(|cx| {
         if let Poll::Ready(outcome) = ended.as_mut().poll(cx) {
             return Poll::Ready(outcome.map(|()| true));
         }
         let event_loop = running::require()?;
-        let mut timers = event_loop.inner.timers.borrow_mut();
-        match alarm {
-            None => {
-                drop(timers);
-                let deadline = event_loop.deadline_in(timeout);
-                alarm = Some(event_loop.insert_timer(deadline, TimerEntry::Waker(cx.waker().clone())));
-                Poll::Pending
-            }
-            Some(key) if timers.get_mut(key).is_none() => Poll::Ready(Ok(false)),
-            Some(_) => Poll::Pending,
+        if event_loop.time() >= deadline {
+            return Poll::Ready(Ok(false));
         }
+        // Anew at each poll, of which there are few: the waker may be another one.
+        alarm = Some(Alarm::set(&event_loop, deadline, cx.waker()));
+        Poll::Pending
     });
-    let outcome = outcome.await;
-    if let (Some(key), Ok(event_loop)) = (alarm, running::require()) {
-        let entry = event_loop.inner.timers.borrow_mut().remove(key);
+    outcome.await
+}
+
+/// A timer that goes with its owner.
+struct Alarm {
+    id: u64,
+    key: TimerKey,
+}
+
+impl Alarm {
+    fn set(event_loop: &EventLoop, deadline: Instant, waker: &Waker) -> Self {
+        let key = event_loop.insert_timer(deadline, TimerEntry::Waker(waker.clone()));
+        Alarm { id: event_loop.inner.shared.id, key }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        let Some(event_loop) = running::by_id(self.id) else { return };
+        let entry = event_loop.inner.timers.borrow_mut().remove(self.key);
         drop(entry);
     }
-    outcome
 }

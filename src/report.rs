@@ -2,11 +2,18 @@
 
 use std::{fmt, panic::Location};
 
+use tracing::subscriber::NoSubscriber;
+
 use crate::error::Error;
+
+/// Whether a subscriber hears what this thread writes: one for all threads, or its own.
+fn is_heard() -> bool {
+    tracing::dispatcher::get_default(|subscriber| !subscriber.is::<NoSubscriber>())
+}
 
 /// Writes an ERROR record.
 pub(crate) fn error(text: &str) {
-    if tracing::dispatcher::has_been_set() {
+    if is_heard() {
         tracing::error!(target: "asyncio", "{text}");
     } else {
         eprintln!("{text}");
@@ -15,7 +22,7 @@ pub(crate) fn error(text: &str) {
 
 /// Writes a WARN record.
 pub(crate) fn warning(text: &str) {
-    if tracing::dispatcher::has_been_set() {
+    if is_heard() {
         tracing::warn!(target: "asyncio", "{text}");
     } else {
         eprintln!("{text}");

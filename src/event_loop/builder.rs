@@ -71,6 +71,7 @@ impl EventLoopBuilder {
             tasks: RefCell::default(),
             current: Cell::new(None),
             finished: RefCell::default(),
+            has_finished: Cell::new(false),
             callbacks: RefCell::default(),
             timers: RefCell::new(Timers::new(now)),
             watchers: RefCell::default(),
@@ -92,6 +93,7 @@ impl EventLoopBuilder {
             events: Cell::default(),
             due: Cell::default(),
         });
+        inner.shared.rest();
         running::register(Rc::downgrade(&inner));
         Ok(EventLoop::from_inner(inner))
     }

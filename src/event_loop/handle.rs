@@ -82,8 +82,7 @@ pub struct Handle<R> {
 
 /// What the user sees of a callback.
 trait HandleState<R>: RunHandle {
-    /// Gives whether it was waiting to run.
-    fn cancel(&self) -> bool;
+    fn cancel(&self);
     fn cancelled(&self) -> bool;
     fn poll(&self, cx: &Cx<'_>) -> Poll<Result<R>>;
     fn loop_id(&self) -> u64;
@@ -152,15 +151,14 @@ impl<R: 'static, F: FnOnce() -> R + 'static> HandleCell<F, R> {
         }
     }
 
-    fn give_up(&self) -> bool {
-        let Some(callback) = self.take_waiting(Stage::Done(Err(Error::cancelled()))) else { return false };
+    fn give_up(&self) {
+        let Some(callback) = self.take_waiting(Stage::Done(Err(Error::cancelled()))) else { return };
         let context = self.context.take();
         // Before the drop, which is other people's code and may panic: nobody is left waiting then.
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
         drop((callback, context));
-        true
     }
 }
 
@@ -201,9 +199,9 @@ impl<R: 'static, F: FnOnce() -> R + 'static> RunHandle for HandleCell<F, R> {
 }
 
 impl<R: 'static, F: FnOnce() -> R + 'static> HandleState<R> for HandleCell<F, R> {
-    fn cancel(&self) -> bool {
+    fn cancel(&self) {
         self.cancelled.set(true);
-        self.give_up()
+        self.give_up();
     }
 
     fn cancelled(&self) -> bool {

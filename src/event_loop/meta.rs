@@ -56,13 +56,15 @@ pub(crate) mod flag {
     pub(crate) const FAILED: u8 = 4;
     /// Somebody has looked at the outcome, or it has been reported.
     pub(crate) const SEEN: u8 = 8;
-    /// A `Task` has been polled and waits.
+    /// A `Task` has been polled and waits, or the task is waited for by who runs the loop.
     pub(crate) const AWAITED: u8 = 16;
     /// `Rare::waiters` has been used.
     pub(crate) const LISTED: u8 = 32;
 }
 
 pub(super) mod local {
+    /// The variables are in the loop's table between steps: there are some.
+    pub(in crate::event_loop) const VARS: u8 = 64;
     pub(in crate::event_loop) const STARTED: u8 = 1;
     /// A cancellation waits to be taken (asyncio: `_must_cancel`). Counted by `scope::marks`.
     pub(in crate::event_loop) const MARKED: u8 = 2;
@@ -99,39 +101,48 @@ impl TaskMeta {
         }
     }
 
+    #[inline]
     pub(crate) fn key(&self) -> TaskKey {
         TaskKey { slot: self.slot, number: self.number }
     }
 
+    #[inline]
     pub(crate) fn has(&self, bits: u8) -> bool {
         self.flags.load(Ordering::Acquire) & bits != 0
     }
 
     /// Sets bits and gives those that were set before.
+    #[inline]
     pub(crate) fn add(&self, bits: u8) -> u8 {
         self.flags.fetch_or(bits, Ordering::SeqCst)
     }
 
+    #[inline]
     pub(crate) fn is_done(&self) -> bool {
         self.has(flag::DONE)
     }
 
+    #[inline]
     pub(super) fn local(&self, bits: u8) -> bool {
         self.local.load(Ordering::Relaxed) & bits != 0
     }
 
+    #[inline]
     pub(super) fn set_local(&self, bits: u8) {
         self.local.store(self.local.load(Ordering::Relaxed) | bits, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(super) fn clear_local(&self, bits: u8) {
         self.local.store(self.local.load(Ordering::Relaxed) & !bits, Ordering::Relaxed);
     }
 
+    #[inline]
     pub(crate) fn is_marked(&self) -> bool {
         self.local(local::MARKED)
     }
 
+    #[inline]
     pub(crate) fn has_started(&self) -> bool {
         self.local(local::STARTED)
     }
@@ -204,6 +215,7 @@ impl TaskMeta {
     }
 
     /// Takes the mark, if there is one. On the loop's thread only.
+    #[inline]
     pub(crate) fn take_mark(&self) -> Option<Cancelled> {
         if !self.is_marked() {
             return None;
@@ -257,9 +269,11 @@ impl TaskMeta {
 
     /// Whether the caller must report the error: the last handle goes, and nobody looked.
     #[must_use]
+    #[inline]
     pub(crate) fn drop_handle(&self) -> bool {
         let last = self.handles.fetch_sub(1, Ordering::SeqCst) == 1;
-        last && self.has(flag::FAILED) && self.claim_report()
+        // In one order with the end of the task, which sets the flag and then counts: one of the two sees the other.
+        last && self.flags.load(Ordering::SeqCst) & flag::FAILED != 0 && self.claim_report()
     }
 
     pub(super) fn has_handles(&self) -> bool {

@@ -99,6 +99,7 @@ pub(crate) struct Inner {
     pub(crate) current: Cell<Option<BorrowedTask>>,
     /// Tasks that ended in the present step and have somebody to tell.
     finished: RefCell<Vec<Finished>>,
+    has_finished: Cell<bool>,
     pub(crate) callbacks: RefCell<Callbacks>,
     pub(crate) timers: RefCell<Timers<TimerEntry>>,
     watchers: RefCell<Watchers>,

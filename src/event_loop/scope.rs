@@ -68,6 +68,12 @@ impl Leaf {
         Leaf { suspended: false, foreign: None, forwards: None }
     }
 
+    /// Whether this leaf has not suspended: what is ready now is ready at its first poll.
+    #[inline]
+    pub(crate) fn is_fresh(&self) -> bool {
+        !self.suspended
+    }
+
     /// Takes the cancellation of the task that polls, if it has one and this leaf has suspended before.
     #[inline]
     pub(crate) fn take_cancel(&self) -> Option<Cancelled> {
@@ -77,30 +83,38 @@ impl Leaf {
         running::current()?.take_current_mark()
     }
 
-    /// To be called before `Poll::Pending`, with the loop that runs if the caller knows it.
+    /// To be called before `Poll::Pending`, with the loop that runs if there is one.
+    #[inline]
     pub(crate) fn suspend(&mut self, event_loop: Option<&EventLoop>, cx: &Cx<'_>) {
         self.suspended = true;
         let Some(event_loop) = event_loop else { return };
         let Some((key, own)) = event_loop.current_key(cx.waker()) else { return };
-        if own {
-            if self.foreign.is_some() {
-                self.forget_waker(event_loop);
-            }
-            return;
+        if !own || self.foreign.is_some() {
+            self.suspend_foreign(event_loop, key, own, cx.waker());
         }
-        self.register_waker(event_loop, key, cx.waker());
     }
 
     /// As [`suspend`](Self::suspend), for a leaf that waits for a task or future: cancelling the polling task cancels it.
-    pub(crate) fn suspend_on(&mut self, event_loop: Option<&EventLoop>, cx: &Cx<'_>, waiting: &dyn Fn() -> Waiting) {
-        self.suspend(event_loop, cx);
+    #[inline]
+    pub(crate) fn suspend_on(&mut self, event_loop: Option<&EventLoop>, cx: &Cx<'_>, waiting: impl FnOnce() -> Waiting) {
+        self.suspended = true;
         let Some(event_loop) = event_loop else { return };
-        let Some((key, _)) = event_loop.current_key(cx.waker()) else { return };
-        if self.forwards == Some((event_loop.inner.shared.id, key)) {
-            return;
+        let Some((key, own)) = event_loop.current_key(cx.waker()) else { return };
+        if !own || self.foreign.is_some() {
+            self.suspend_foreign(event_loop, key, own, cx.waker());
         }
-        if event_loop.inner.tasks.borrow_mut().set_waiting(key, waiting) {
-            self.forwards = Some((event_loop.inner.shared.id, key));
+        let forwards = Some((event_loop.inner.shared.id, key));
+        if self.forwards != forwards && event_loop.inner.tasks.borrow_mut().set_waiting(key, waiting) {
+            self.forwards = forwards;
+        }
+    }
+
+    #[cold]
+    fn suspend_foreign(&mut self, event_loop: &EventLoop, key: TaskKey, own: bool, waker: &Waker) {
+        if own {
+            self.forget_waker(event_loop);
+        } else {
+            self.register_waker(event_loop, key, waker);
         }
     }
 
@@ -108,20 +122,27 @@ impl Leaf {
     #[inline]
     pub(crate) fn resume(&mut self) {
         self.suspended = false;
-        if self.foreign.is_some() || self.forwards.is_some() {
-            self.withdraw();
+        if let Some((id, key)) = self.forwards.take() {
+            self.withdraw(id, key);
+        }
+        if self.foreign.is_some() {
+            self.withdraw_foreign();
         }
     }
 
+    fn withdraw(&self, id: u64, key: TaskKey) {
+        // Elsewhere than on the loop's thread nothing can be withdrawn; a stale target is harmless.
+        let take = |event_loop: &EventLoop| event_loop.inner.tasks.borrow_mut().take_waiting(key);
+        let here = running::with(|running| running.filter(|running| running.inner.shared.id == id).map(take));
+        let waiting = here.or_else(|| running::by_id(id).as_ref().map(take));
+        drop(waiting);
+    }
+
     #[cold]
-    fn withdraw(&mut self) {
-        // Elsewhere than on the loop's thread nothing can be withdrawn; a stale waker or target is harmless.
-        let id = self.foreign.map(|entry| entry.0).or(self.forwards.map(|entry| entry.0));
-        let Some(event_loop) = id.and_then(running::by_id) else { return };
-        self.forget_waker(&event_loop);
-        if let Some((_, key)) = self.forwards.take() {
-            let waiting = event_loop.inner.tasks.borrow_mut().take_waiting(key);
-            drop(waiting);
+    fn withdraw_foreign(&mut self) {
+        // As above; a stale waker is harmless.
+        if let Some(event_loop) = self.foreign.and_then(|entry| running::by_id(entry.0)) {
+            self.forget_waker(&event_loop);
         }
     }
 
@@ -151,6 +172,7 @@ impl Leaf {
 }
 
 impl Drop for Leaf {
+    #[inline]
     fn drop(&mut self) {
         self.resume();
     }

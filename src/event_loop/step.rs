@@ -85,6 +85,13 @@ pub(crate) struct TaskSlot {
     waiting: Waiting,
 }
 
+impl TaskSlot {
+    /// Whether its drop may run foreign code.
+    fn holds_something(&self) -> bool {
+        self.vars.is_some() || !matches!(self.waiting, Waiting::Nothing)
+    }
+}
+
 /// A [`TaskRef`] that is not counted: its maker says why the task is alive.
 #[derive(Clone, Copy)]
 pub(crate) struct BorrowedTask {
@@ -151,7 +158,7 @@ impl Tasks {
     }
 
     /// Says what the task waits for, unless it is known to wait for something already.
-    pub(crate) fn set_waiting(&mut self, key: TaskKey, waiting: &dyn Fn() -> Waiting) -> bool {
+    pub(crate) fn set_waiting(&mut self, key: TaskKey, waiting: impl FnOnce() -> Waiting) -> bool {
         match self.get_mut(key) {
             Some(slot) if matches!(slot.waiting, Waiting::Nothing) => {
                 slot.waiting = waiting();
@@ -247,16 +254,20 @@ where
 
 /// Queues a woken task: at once on its loop's thread while that runs, through the inbox everywhere else.
 fn schedule(runnable: Runnable<TaskMeta>) {
-    let here = running::with(|running| match running {
+    let elsewhere = running::with(|running| match running {
         Some(event_loop) if Arc::ptr_eq(&event_loop.inner.shared, &runnable.metadata().shared) => {
-            Some(event_loop.clone())
+            event_loop.push(Ready::Step(runnable));
+            None
         }
-        _ => None,
+        _ => Some(runnable),
     });
-    if let Some(event_loop) = here {
-        event_loop.push(Ready::Step(runnable));
-        return;
+    if let Some(runnable) = elsewhere {
+        schedule_elsewhere(runnable);
     }
+}
+
+#[cold]
+fn schedule_elsewhere(runnable: Runnable<TaskMeta>) {
     let shared = runnable.metadata().shared.clone();
     if let Err(job) = shared.push(Job::Step(runnable)) {
         // A closed inbox means that no coroutine is left, so this cannot be; but to drop a runnable is to drop its
@@ -363,6 +374,7 @@ pub(crate) struct Finished {
 }
 
 impl EventLoop {
+    #[inline]
     fn begin_step(&self, meta: &TaskMeta, waker: &Waker) -> Step {
         let marked = meta.is_marked();
         let refused = if meta.local(local::KILLED) || (marked && !meta.has_started()) {
@@ -374,7 +386,8 @@ impl EventLoop {
         let context = if meta.local(local::CONTEXT) {
             ContextRef::Shared(meta.read_rare(|rare| rare.context.clone()).unwrap_or_default())
         } else {
-            ContextRef::Bare(self.inner.tasks.borrow_mut().take_vars(meta.key()))
+            let has_vars = meta.local(local::VARS);
+            ContextRef::Bare(if has_vars { self.inner.tasks.borrow_mut().take_vars(meta.key()) } else { None })
         };
         let (context, refused) = match context::enter(context, meta.identity()) {
             Ok(entered) => (Some(entered), refused),
@@ -384,6 +397,7 @@ impl EventLoop {
         Step { refused, marked, context, outer }
     }
 
+    #[inline]
     fn end_step(&self, meta: &TaskMeta, step: Step) {
         self.inner.current.set(step.outer);
         meta.clear_local(local::STEPPING);
@@ -394,6 +408,7 @@ impl EventLoop {
         if meta.local(local::CONTEXT) {
             return;
         }
+        meta.set_local(local::VARS);
         if let Some(slot) = self.inner.tasks.borrow_mut().get_mut(meta.key()) {
             std::mem::swap(&mut slot.vars, &mut vars);
         }
@@ -432,7 +447,9 @@ impl EventLoop {
                 rare.context.take()
             });
         }
-        self.drop_user_value(meta, waker, move || drop((slot, context)));
+        if context.is_some() || slot.as_ref().is_some_and(TaskSlot::holds_something) {
+            self.drop_user_value(meta, waker, move || drop((slot, context)));
+        }
         let before = meta.add(flag::DONE | outcome);
         let waiters = if before & flag::LISTED != 0 {
             meta.with_rare(|rare| std::mem::take(&mut rare.waiters))
@@ -453,12 +470,19 @@ impl EventLoop {
         });
         if report.is_some() || !waiters.is_empty() {
             self.inner.finished.borrow_mut().push(Finished { waiters, report });
+            self.inner.has_finished.set(true);
         }
     }
 
     /// Runs a task's step, and what its end brings.
     pub(crate) fn run_step(&self, runnable: Runnable<TaskMeta>) {
         runnable.run();
+        if self.inner.has_finished.replace(false) {
+            self.tell_finished();
+        }
+    }
+
+    fn tell_finished(&self) {
         loop {
             // Not in the head of the loop: the borrow would last as long as the body.
             let finished = self.inner.finished.borrow_mut().pop();
@@ -470,12 +494,18 @@ impl EventLoop {
         }
     }
 
+    /// Whether `task` is the one that is being polled.
+    pub(crate) fn is_current(&self, task: &TaskRef) -> bool {
+        self.inner.current.get().is_some_and(|current| current.meta == task.meta)
+    }
+
     pub(crate) fn current_task_ref(&self) -> Option<TaskRef> {
         // SAFETY: a task is current while its driver is being polled, so its allocation is alive.
         self.inner.current.get().map(|task| unsafe { task.to_ref() })
     }
 
-    /// The task that is being polled, as long as it is.
+    /// The task that is being polled, as long as it is, and whether `waker` is its own.
+    #[inline]
     pub(crate) fn current_key(&self, waker: &Waker) -> Option<(TaskKey, bool)> {
         let task = self.inner.current.get()?;
         // SAFETY: as above.

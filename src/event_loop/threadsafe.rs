@@ -32,7 +32,40 @@ pub(crate) enum Job {
     Call(Call),
 }
 
-pub(crate) type Call = Box<dyn FnOnce(&EventLoop) + Send>;
+pub(crate) type Call = Box<dyn RemoteCall>;
+
+/// A closure, or one that reports can name.
+pub(crate) trait RemoteCall: Send {
+    fn run(self: Box<Self>, event_loop: &EventLoop);
+
+    /// The line that made it, if a user's line did.
+    fn created(&self) -> Option<&'static Location<'static>> {
+        None
+    }
+}
+
+impl<F: FnOnce(&EventLoop) + Send> RemoteCall for F {
+    fn run(self: Box<Self>, event_loop: &EventLoop) {
+        self(event_loop);
+    }
+}
+
+/// A user's callback.
+struct RemoteCallback<F> {
+    callback: F,
+    context: ContextRef,
+    created: &'static Location<'static>,
+}
+
+impl<F: FnOnce() + Send + 'static> RemoteCall for RemoteCallback<F> {
+    fn run(self: Box<Self>, event_loop: &EventLoop) {
+        handle::run_now(event_loop, self.context, self.created, self.callback);
+    }
+
+    fn created(&self) -> Option<&'static Location<'static>> {
+        Some(self.created)
+    }
+}
 
 /// The `Send + Sync` part of a loop; it outlives the loop as long as somebody holds it, and is harmless then.
 pub(crate) struct Shared {
@@ -110,7 +143,15 @@ impl Shared {
     }
 
     fn fill(&self) {
-        if self.handshake.fill() {
+        // A forked child shares the switch with its parent, whom it must not wake.
+        if self.handshake.fill() && self.in_its_process() {
+            self.waker.wake();
+        }
+    }
+
+    /// Between its runs a loop counts as asleep: whoever wakes it makes the descriptor readable that a host waits for.
+    pub(crate) fn rest(&self) {
+        if !self.fall_asleep() && self.in_its_process() {
             self.waker.wake();
         }
     }
@@ -222,10 +263,9 @@ impl ThreadsafeLoop {
         callback: impl FnOnce() -> R + Send + 'static,
     ) -> ThreadsafeFuture<R> {
         let (future, setter) = ThreadsafeFuture::of_loop(&self.shared, created);
-        let call = move |event_loop: &EventLoop| {
-            handle::run_now(event_loop, context, created, move || run_for(&setter, callback));
-        };
-        if !self.shared.push_call(call) {
+        let callback = move || run_for(&setter, callback);
+        let call = Job::Call(Box::new(RemoteCallback { callback, context, created }));
+        if self.shared.push(call).is_err() {
             future.fail_silently(closed());
         }
         future
@@ -267,9 +307,11 @@ fn run_for<R: Send + 'static>(setter: &ThreadsafeSetter<R>, callback: impl FnOnc
         Ok(value) => setter.set(Ok(value)),
         Err(payload) => {
             let awaited = setter.is_awaited();
+            if !awaited {
+                setter.mark_seen(); // or a future that was dropped would report it as well
+            }
             setter.set(Err(Error::panicked(&*payload)));
             if !awaited {
-                setter.mark_seen();
                 std::panic::resume_unwind(payload);
             }
         }

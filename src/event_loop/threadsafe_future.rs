@@ -26,7 +26,7 @@ use crate::{
 /// The outcome of work in a loop, for other threads: what the thread-safe calls give.
 ///
 /// Awaitable under any executor, on any thread; [`result`](Self::result) blocks a thread that has none. The value is
-/// moved out once. An error that nobody looks at goes to the loop's exception handler when the future is dropped.
+/// moved out once, an error stays. An error that nobody looks at goes to the loop's exception handler when the future is dropped.
 ///
 /// ```text
 /// Pending --begin--> Running --set--> Done --await, result--> Taken
@@ -136,7 +136,12 @@ impl<T> SharedState<T> {
         }
         state.seen = true;
         match mem::replace(&mut state.stage, Stage::Taken) {
-            Stage::Done(outcome) => Some(outcome),
+            Stage::Done(Ok(value)) => Some(Ok(value)),
+            // A failure stays for whoever asks again.
+            Stage::Done(Err(error)) => {
+                state.stage = Stage::Done(Err(error.clone()));
+                Some(Err(error))
+            }
             _ => Some(Err(Error::InvalidState("Result was already taken".into()))),
         }
     }
@@ -193,15 +198,15 @@ impl<T: Send + 'static> ThreadsafeFuture<T> {
     /// # Errors
     ///
     /// The work's own error; [`Error::Timeout`] when the time is over (the work goes on, and this may be called again);
-    /// [`Error::Runtime`] on the thread of the loop that has to do the work while that loop runs, for it would wait for
-    /// ever; [`Error::InvalidState`] if the value was taken before.
+    /// [`Error::Runtime`] on the thread of the loop that has to do the work, while that loop runs or without a
+    /// `timeout`, for it would wait for ever; [`Error::InvalidState`] if the value was taken before.
     ///
     /// asyncio: `concurrent.futures.Future.result`.
     pub fn result(&self, timeout: impl Into<Option<Duration>>) -> Result<T> {
         // An end too far away to be a time is no end.
         let deadline = timeout.into().and_then(|timeout| Instant::now().checked_add(timeout));
         let mut state = self.state.lock();
-        if matches!(state.stage, Stage::Pending | Stage::Running) && self.would_block_itself() {
+        if matches!(state.stage, Stage::Pending | Stage::Running) && self.would_block_itself(deadline.is_none()) {
             return Err(Error::Runtime("result() would block the event loop that it waits for; await it".into()));
         }
         state.blocked += 1;
@@ -224,8 +229,11 @@ impl<T: Send + 'static> ThreadsafeFuture<T> {
         }
     }
 
-    fn would_block_itself(&self) -> bool {
+    fn would_block_itself(&self, for_ever: bool) -> bool {
         let Some(shared) = &self.state.event_loop else { return false };
+        if for_ever {
+            return shared.on_its_thread();
+        }
         running::with(|running| running.is_some_and(|event_loop| event_loop.inner.shared.id == shared.id))
     }
 
@@ -260,7 +268,7 @@ impl<T: Send + 'static> ThreadsafeFuture<T> {
         !matches!(self.state.lock().stage, Stage::Pending | Stage::Running)
     }
 
-    /// Whether the work was cancelled; false after the outcome was taken.
+    /// Whether the work was cancelled.
     pub fn cancelled(&self) -> bool {
         matches!(&self.state.lock().stage, Stage::Done(Err(error)) if error.is_cancelled())
     }
@@ -398,7 +406,12 @@ impl<T: Send + 'static> ThreadsafeSetter<T> {
         state.blocked > 0 || state.waiters.has_wakers()
     }
 
-    /// Says that the outcome was reported.
+    /// Whether the future has an outcome already.
+    pub(crate) fn is_settled(&self) -> bool {
+        !matches!(self.state.lock().stage, Stage::Pending | Stage::Running)
+    }
+
+    /// Says that the outcome is reported.
     pub(crate) fn mark_seen(&self) {
         self.state.lock().seen = true;
     }

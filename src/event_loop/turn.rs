@@ -83,7 +83,8 @@ impl EventLoop {
     /// Runs one iteration, for a host that drives this loop from its own.
     ///
     /// Waits at most `timeout` for something to do (zero: not at all; `None`: without limit), then runs what is ready.
-    /// Gives how many callbacks and steps ran. A [`stop`](Self::stop) ends the wait and stays for `run_forever`.
+    /// Gives how many callbacks and steps ran. A [`stop`](Self::stop) ends the wait and stays for `run_forever`. A
+    /// virtual clock goes at most `timeout` ahead.
     ///
     /// A host waits until [`as_fd`](Self::as_fd) is readable or [`next_deadline`](Self::next_deadline) has come, and
     /// then calls this with zero.
@@ -108,12 +109,7 @@ impl EventLoop {
     /// asyncio: `loop._run_once`. Differs: public.
     pub fn run_once(&self, timeout: impl Into<Option<Duration>>) -> Result<usize> {
         let _running = self.begin_running()?;
-        let result = self.turn(timeout.into());
-        // Between the host's calls the loop counts as asleep: whoever wakes it makes the descriptor readable.
-        if !self.inner.shared.fall_asleep() {
-            self.inner.selector.borrow().waker().wake();
-        }
-        result
+        self.turn(timeout.into())
     }
 
     /// When [`run_once`](Self::run_once) must be called at the latest: now if something is ready, else at the first
@@ -229,6 +225,7 @@ impl EventLoop {
     }
 
     /// Puts something at the end of the queue. Threads and loop share one: what came from outside before goes first.
+    #[inline]
     pub(crate) fn push(&self, item: Ready) {
         if self.inner.shared.is_filled() {
             self.take_inbox();
@@ -245,12 +242,15 @@ impl EventLoop {
         if running::require().is_ok() {
             return Err(Error::Runtime("Cannot run the event loop while another loop is running".into()));
         }
+        self.inner.shared.wake_up();
         self.inner.running.set(true);
         Ok(Running { event_loop: self, _guard: running::enter(self) })
     }
 
     /// One iteration. Waits at most `limit`.
     fn turn(&self, limit: Option<Duration>) -> Result<usize> {
+        // A callback may have forked: the child leaves the descriptors to its parent.
+        check_process(&self.inner.shared)?;
         self.take_inbox();
         self.take_signals();
         self.wait(limit)?;
@@ -288,9 +288,11 @@ impl EventLoop {
     fn timeout(&self, limit: Option<Duration>) -> Option<Duration> {
         let inner = &*self.inner;
         let Some(deadline) = inner.timers.borrow_mut().next_deadline() else { return limit };
-        let left = deadline.saturating_duration_since(inner.clock.now());
+        let now = inner.clock.now();
+        let left = deadline.saturating_duration_since(now);
         let held = inner.outside.get() > 0 || inner.watchers.borrow().holds_clock();
-        if left.is_zero() || (!held && inner.clock.advance_to(deadline)) {
+        let end = limit.and_then(|limit| now.checked_add(limit)).map_or(deadline, |end| end.min(deadline));
+        if left.is_zero() || (!held && inner.clock.advance_to(end)) {
             return Some(Duration::ZERO);
         }
         if inner.clock.is_virtual() {
@@ -350,7 +352,20 @@ impl EventLoop {
         let inner = &*self.inner;
         let mut batch = mem::replace(&mut *inner.ready.borrow_mut(), inner.spare.take());
         let count = batch.len();
-        for item in batch.drain(..) {
+        let mut items = batch.drain(..);
+        // The loop's edge: nothing that panics inside gets past this, and what comes after it still runs.
+        while let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.run_items(&mut items))) {
+            let context = ExceptionContext::new("Exception in event loop").exception(Error::panicked(&*payload));
+            self.call_exception_handler(&context);
+        }
+        drop(items);
+        inner.spare.set(batch);
+        count
+    }
+
+    fn run_items(&self, items: &mut impl Iterator<Item = Ready>) {
+        let inner = &*self.inner;
+        for item in items {
             if inner.debug.get() {
                 self.run_timed(item);
             } else {
@@ -360,22 +375,16 @@ impl EventLoop {
                 self.take_signals();
             }
         }
-        inner.spare.set(batch);
-        count
     }
 
-    /// The loop's edge: nothing that panics inside gets past this.
+    #[inline]
     fn run_item(&self, item: Ready) {
-        let run = || match item {
+        match item {
             Ready::Step(runnable) => self.run_step(runnable),
             Ready::Handle(handle) => handle.run(self),
-            Ready::Call(call) => call(self),
+            Ready::Call(call) => call.run(self),
             Ready::Stop => self.stop(),
             Ready::Keep(value) => drop(value),
-        };
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
-            let context = ExceptionContext::new("Exception in event loop").exception(Error::panicked(&*payload));
-            self.call_exception_handler(&context);
         }
     }
 
@@ -391,7 +400,11 @@ impl EventLoop {
                 let handle = handle.clone();
                 Box::new(move || handle.summary().to_string())
             }
-            Ready::Call(_) | Ready::Stop | Ready::Keep(_) => Box::new(|| "<Handle from another thread>".into()),
+            Ready::Call(call) => match call.created() {
+                Some(created) => Box::new(move || format!("<Handle created at {created}>")),
+                None => Box::new(|| "<Handle from another thread>".into()),
+            },
+            Ready::Stop | Ready::Keep(_) => Box::new(|| "<Handle of the event loop>".into()),
         };
         let begin = Instant::now();
         self.run_item(item);
@@ -410,7 +423,7 @@ impl EventLoop {
             for item in batch {
                 match item {
                     // Also where nobody holds the task any more: the runnable is what its coroutine is dropped by.
-                    Ready::Step(runnable) => self.run_item(Ready::Step(runnable)),
+                    Ready::Step(runnable) => self.drop_guarded(move || self.run_step(runnable)),
                     Ready::Handle(handle) => self.drop_guarded(move || handle.discard()),
                     other => self.drop_guarded(move || drop(other)),
                 }
@@ -444,5 +457,6 @@ pub(crate) struct Running<'a> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.event_loop.inner.running.set(false);
+        self.event_loop.inner.shared.rest();
     }
 }

@@ -25,6 +25,7 @@ pub(crate) struct Waiters {
 impl Waiters {
     /// Puts a waker at the end, or refreshes it where it stands. Gives a waker that is no longer needed, for the caller
     /// to drop outside its lock.
+    #[inline]
     #[must_use]
     pub(crate) fn register(&mut self, place: &mut Option<Place>, waker: &Waker) -> Option<Waker> {
         if let Some(Waiter::Waker(known)) = place.and_then(|place| self.find(place)) {
@@ -37,6 +38,7 @@ impl Waiters {
         None
     }
 
+    #[inline]
     pub(crate) fn push(&mut self, waiter: Waiter) -> Place {
         self.last += 1;
         let place = Place::new(self.last).expect("four thousand million waiters do not fit into memory");
@@ -72,6 +74,16 @@ impl Waiters {
 
     pub(crate) fn has_callbacks(&self) -> bool {
         self.iter().any(|waiter| matches!(waiter, Waiter::Callback(_)))
+    }
+
+    /// The usual case, one waker or nobody; else the list back.
+    #[inline]
+    pub(crate) fn into_one_waker(self) -> Result<Option<Waker>, Waiters> {
+        match self.first {
+            Some((_, Waiter::Waker(waker))) if self.more.is_empty() => Ok(Some(waker)),
+            None if self.more.is_empty() => Ok(None),
+            first => Err(Waiters { first, ..self }),
+        }
     }
 
     /// All of them, in order.

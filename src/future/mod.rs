@@ -14,7 +14,7 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context as Cx, Poll},
+    task::{Context as Cx, Poll, Waker},
 };
 
 use crate::{
@@ -113,9 +113,15 @@ impl<T: 'static> Core<T> {
         state.outcome = Outcome::Done(outcome);
         let waiters = mem::take(&mut state.waiters);
         drop(state);
-        if waiters.is_empty() {
-            return Ok(());
+        match waiters.into_one_waker() {
+            Ok(waker) => waker.into_iter().for_each(Waker::wake),
+            Err(waiters) => self.notify(waiters),
         }
+        Ok(())
+    }
+
+    #[cold]
+    fn notify(self: &Arc<Self>, waiters: Waiters) {
         let keep = waiters.has_callbacks();
         match running::local(&self.shared) {
             Some(event_loop) => {
@@ -127,7 +133,6 @@ impl<T: 'static> Core<T> {
             }
             None => wake(waiters),
         }
-        Ok(())
     }
 
     fn summary(&self) -> FutureSummary {
@@ -418,15 +423,15 @@ impl<T: 'static> Future<T> {
             self.leaf.resume();
             return Poll::Ready(outcome);
         }
-        drop(state);
         let running = running::current();
         if let Err(error) = self.check_wait(running.as_ref()) {
             return Poll::Ready(Err(error));
         }
-        let old = self.core.lock().waiters.register(&mut self.place, cx.waker());
+        let old = state.waiters.register(&mut self.place, cx.waker());
+        drop(state);
         drop(old);
         let core = &self.core;
-        self.leaf.suspend_on(running.as_ref(), cx, &|| Waiting::Future(core.clone()));
+        self.leaf.suspend_on(running.as_ref(), cx, || Waiting::Future(core.clone()));
         Poll::Pending
     }
 

@@ -390,7 +390,14 @@ impl EventLoop {
                     Connecting::InProgress => break,
                 }
             }
-            let end = event_loop.sock_call(socket, Direction::Write, Mode::NonBlocking, socket::end_connect);
+            // Pending at first, as the system said, so that a connect always takes a turn and can be cancelled.
+            let mut begun = false;
+            let end = event_loop.sock_call(socket, Direction::Write, Mode::NonBlocking, move |fd| {
+                if !mem::replace(&mut begun, true) {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                socket::end_connect(fd)
+            });
             end.await.map_err(failed)
         }
     }

@@ -316,8 +316,7 @@ impl TaskRef {
             return Ok(());
         }
         check_loop(self.shared.id, running)?;
-        let current = running.and_then(EventLoop::current_task_ref);
-        if current.is_some_and(|current| current.is(self)) {
+        if running.is_some_and(|event_loop| event_loop.is_current(self)) {
             return Err(Error::Runtime(
                 format!("Task cannot await on itself: {:?}", AnyTask::new(self.clone())).into(),
             ));
@@ -344,6 +343,13 @@ impl<T: 'static> StdFuture for Task<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Result<T>> {
         let this = self.get_mut();
+        if this.task.is_done() && this.leaf.is_fresh() {
+            let polled = this.take(cx);
+            if polled.is_ready() {
+                this.task.add(flag::SEEN);
+                return polled;
+            }
+        }
         let running = running::current();
         if let Err(error) = this.task.check_wait(&this.leaf, running.as_ref()) {
             this.leaf.resume();
@@ -354,7 +360,7 @@ impl<T: 'static> StdFuture for Task<T> {
             let listed = this.place.is_some() || (!this.first && this.task.has(flag::LISTED));
             if listed && this.task.wait_in_list(&mut this.place, cx) {
                 let key = this.task.key();
-                this.leaf.suspend_on(running.as_ref(), cx, &|| Waiting::Task(key));
+                this.leaf.suspend_on(running.as_ref(), cx, || Waiting::Task(key));
                 return Poll::Pending;
             }
         }
@@ -370,7 +376,7 @@ impl<T: 'static> StdFuture for Task<T> {
             this.task.add(flag::AWAITED);
         }
         let key = this.task.key();
-        this.leaf.suspend_on(running.as_ref(), cx, &|| Waiting::Task(key));
+        this.leaf.suspend_on(running.as_ref(), cx, || Waiting::Task(key));
         Poll::Pending
     }
 }
@@ -424,7 +430,7 @@ impl StdFuture for AnyTask {
         }
         if !this.task.is_done() && this.task.wait_in_list(&mut this.place, cx) {
             let key = this.task.key();
-            this.leaf.suspend_on(running.as_ref(), cx, &|| Waiting::Task(key));
+            this.leaf.suspend_on(running.as_ref(), cx, || Waiting::Task(key));
             return Poll::Pending;
         }
         this.place = None;

@@ -54,7 +54,7 @@ fn poll_shared<T: Clone + 'static>(
     }
     if !task.task.is_done() && task.task.wait_in_list(place, cx) {
         let key = task.task.key();
-        leaf.suspend_on(running.as_ref(), cx, &|| Waiting::Task(key));
+        leaf.suspend_on(running.as_ref(), cx, || Waiting::Task(key));
         return Poll::Pending;
     }
     match task.look() {

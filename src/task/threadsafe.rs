@@ -1,12 +1,19 @@
 //! Coroutines handed to a loop by other threads.
 
-use std::{future::Future as StdFuture, panic::Location};
+use std::{
+    future::Future as StdFuture,
+    panic::{AssertUnwindSafe, Location, resume_unwind},
+    rc::Rc,
+};
 
-use futures::task::{FutureObj, Spawn, SpawnError};
+use futures::{
+    FutureExt as _,
+    task::{FutureObj, Spawn, SpawnError},
+};
 
 use crate::{
     context::{self, ContextRef},
-    error::Result,
+    error::{Error, Result},
     event_loop::{
         EventLoop,
         threadsafe::{ThreadsafeLoop, closed},
@@ -116,20 +123,37 @@ fn start<M: 'static, C: IntoCoroutine<M>>(
     setter: ThreadsafeSetter<C::T>,
     created: &'static Location<'static>,
 ) {
-    let request = TaskRequest::default();
-    let mut task = event_loop.make_task(async move { coroutine.into_coroutine().await }, request, created);
+    let setter = Rc::new(setter);
+    let coroutine = panics_for(setter.clone(), async move { coroutine.into_coroutine().await });
+    let mut task = event_loop.make_task(coroutine, TaskRequest::default(), created);
     let reference = task.any().task.clone();
     setter.on_cancel(move |message| _ = reference.cancel(message));
-    let setter = std::cell::Cell::new(Some(setter));
     let any = task.any();
     let _ = any.add_done_callback(move |_| {
-        let Some(setter) = setter.take() else { return };
+        if setter.is_settled() {
+            return; // cancelled meanwhile: an error of the task is its own to report
+        }
         // Done, so that it is there.
         let polled = std::pin::Pin::new(&mut task).poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
         if let std::task::Poll::Ready(outcome) = polled {
             setter.set(outcome);
         }
     });
+}
+
+/// A panic is the error of whoever waits in another thread; where nobody does it goes on, to be reported at once.
+async fn panics_for<T: Send + 'static>(
+    setter: Rc<ThreadsafeSetter<T>>,
+    coroutine: impl StdFuture<Output = Result<T>>,
+) -> Result<T> {
+    match AssertUnwindSafe(coroutine).catch_unwind().await {
+        Ok(outcome) => outcome,
+        Err(payload) if setter.is_awaited() => Err(Error::panicked(&*payload)),
+        Err(payload) => {
+            setter.mark_seen();
+            resume_unwind(payload)
+        }
+    }
 }
 
 /// Lets `event_loop` run a coroutine; see [`ThreadsafeLoop::run_coroutine_threadsafe`].
