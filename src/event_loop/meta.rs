@@ -225,6 +225,19 @@ impl TaskMeta {
         Some(Cancelled::new(self.read_rare(|rare| rare.message.take())))
     }
 
+    /// The cancellation to end a pending coroutine with, if it is to end: it was marked before the step, so that whoever
+    /// could take the mark has had the chance, or it was killed.
+    #[inline]
+    pub(super) fn verdict(&self, marked: bool) -> Option<Cancelled> {
+        if !marked && !self.local(local::KILLED) {
+            return None;
+        }
+        if self.local(local::KILLED) {
+            return Some(self.take_mark().unwrap_or_default());
+        }
+        if self.local(local::KEPT) { None } else { self.take_mark() }
+    }
+
     /// Lets the next step drop the coroutine. On the loop's thread only.
     pub(crate) fn kill(&self) {
         self.set_local(local::KILLED);
@@ -258,7 +271,7 @@ impl TaskMeta {
         (self.shared.id << 33) | (u64::from(self.number) << 1)
     }
 
-    pub(super) fn set_context(&self, context: Context) {
+    pub(crate) fn set_context(&self, context: Context) {
         self.with_rare(|rare| rare.context = Some(context));
         self.set_local(local::CONTEXT);
     }

@@ -279,7 +279,12 @@ impl EventLoop {
         // What the drops above have queued is dropped here; nothing can be queued any more.
         self.drain();
         let selector = self.inner.selector.replace(Box::new(ParkSelector::new()));
-        drop(selector);
+        if self.inner.shared.in_its_process() {
+            drop(selector);
+        } else {
+            // Not dropped: a forked child shares it with its parent, and some take their descriptors out of it at last.
+            std::mem::forget(selector);
+        }
         Ok(())
     }
 

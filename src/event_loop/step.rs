@@ -26,7 +26,7 @@ use std::{
 use async_task::Runnable;
 
 use crate::{
-    context::{self, Context, ContextRef, Entered, Vars},
+    context::{self, ContextRef, Entered, Vars},
     error::{Cancelled, Error, Result},
     event_loop::{
         EventLoop,
@@ -137,6 +137,7 @@ impl Tasks {
         self.slab.iter().map(|(_, slot)| slot.task.clone()).collect()
     }
 
+    #[inline]
     fn get_mut(&mut self, key: TaskKey) -> Option<&mut TaskSlot> {
         let slot = self.slab.get_mut(key.slot as usize)?;
         (slot.task.key() == key).then_some(slot)
@@ -148,9 +149,10 @@ impl Tasks {
     }
 
     /// Gives the slot for the caller to drop: what the task waited for may be the last of its kind.
+    #[inline]
     fn remove(&mut self, key: TaskKey) -> Option<TaskSlot> {
         self.get_mut(key)?;
-        self.slab.try_remove(key.slot as usize)
+        Some(self.slab.remove(key.slot as usize))
     }
 
     pub(crate) fn find(&mut self, key: TaskKey) -> Option<TaskRef> {
@@ -202,15 +204,6 @@ impl TaskRef {
     }
 }
 
-/// What is known of a task before it is made.
-#[derive(Default)]
-pub(crate) struct Birth {
-    pub(crate) name: Option<String>,
-    pub(crate) context: Option<Context>,
-    /// The variables that the task starts with, where `context` is none.
-    pub(crate) vars: Vars,
-}
-
 /// A task that has been made, with the runnable that begins it.
 pub(crate) struct Spawned<T> {
     pub(crate) task: TaskRef,
@@ -218,11 +211,11 @@ pub(crate) struct Spawned<T> {
     pub(crate) runnable: Runnable<TaskMeta>,
 }
 
-/// Makes a task; whoever calls schedules or runs the runnable. One handle is counted.
+/// Makes a task whose context has `vars`; whoever calls schedules or runs the runnable. One handle is counted.
 pub(crate) fn spawn<T, F>(
     event_loop: &EventLoop,
     coroutine: F,
-    birth: Birth,
+    vars: Vars,
     created: &'static Location<'static>,
 ) -> Spawned<T>
 where
@@ -241,14 +234,11 @@ where
     // schedule function is a fn item: `Send`, `Sync` and `'static`.
     let (runnable, outcome) = unsafe { async_task::Builder::new().metadata(meta).spawn_unchecked(driver, schedule) };
     let task = TaskRef { waker: runnable.waker(), meta: NonNull::from(runnable.metadata()) };
-    entry.insert(TaskSlot { task: task.clone(), vars: birth.vars, waiting: Waiting::Nothing });
+    if vars.is_some() {
+        task.set_local(local::VARS);
+    }
+    entry.insert(TaskSlot { task: task.clone(), vars, waiting: Waiting::Nothing });
     drop(tasks);
-    if let Some(context) = birth.context {
-        task.set_context(context);
-    }
-    if let Some(name) = birth.name {
-        task.set_name(name);
-    }
     Spawned { task, outcome, runnable }
 }
 
@@ -292,35 +282,45 @@ impl<T, F: StdFuture<Output = Result<T>>> StdFuture for Driver<'_, F> {
         let this = unsafe { self.get_unchecked_mut() };
         // SAFETY: as above.
         let mut coroutine = unsafe { Pin::new_unchecked(&mut this.coroutine) };
+        let meta = this.meta;
         let event_loop = running::current().expect("runnables run on their loop");
-        let step = event_loop.begin_step(this.meta, cx.waker());
-        let polled = match (&step.refused, coroutine.as_mut().as_pin_mut()) {
-            (None, Some(coroutine)) => catch_unwind(AssertUnwindSafe(|| coroutine.poll(cx))),
-            _ => Ok(Poll::Pending),
+        let marked = meta.is_marked();
+        let entered = match event_loop.begin_step(meta) {
+            Ok(entered) => entered,
+            Err(error) => {
+                event_loop.drop_user_value(meta, cx.waker(), || coroutine.set(None));
+                event_loop.finish_task(meta, cx.waker(), Some(&error), false);
+                return Poll::Ready(Err(error));
+            }
+        };
+        let outer = event_loop.inner.current.replace(Some(BorrowedTask::new(meta, cx.waker())));
+        let polled = match coroutine.as_mut().as_pin_mut() {
+            Some(coroutine) => catch_unwind(AssertUnwindSafe(|| coroutine.poll(cx))),
+            None => Ok(Poll::Pending),
         };
         let mut panicked = false;
         let outcome = match polled {
-            Ok(Poll::Pending) => step.verdict(this.meta).map(Err),
-            Ok(Poll::Ready(Ok(value))) => match this.meta.take_mark().filter(|_| !this.meta.local(local::KEPT)) {
-                None => Some(Ok(value)),
-                Some(cancelled) => {
-                    event_loop.drop_user_value(this.meta, cx.waker(), move || drop(value));
-                    Some(Err(Error::Cancelled(cancelled)))
+            Ok(Poll::Ready(Ok(value))) if !meta.is_marked() || meta.local(local::KEPT) => Ok(value),
+            Ok(Poll::Ready(Ok(value))) => {
+                event_loop.drop_user_value(meta, cx.waker(), move || drop(value));
+                Err(Error::Cancelled(meta.take_mark().unwrap_or_default()))
+            }
+            Ok(Poll::Ready(Err(error))) => Err(error),
+            Ok(Poll::Pending) => match meta.verdict(marked) {
+                Some(cancelled) => Err(Error::Cancelled(cancelled)),
+                None => {
+                    event_loop.end_step(meta, entered, outer);
+                    return Poll::Pending;
                 }
             },
-            Ok(Poll::Ready(Err(error))) => Some(Err(error)),
             Err(payload) => {
                 panicked = true;
-                Some(Err(Error::panicked(&*payload)))
+                Err(Error::panicked(&*payload))
             }
         };
-        let Some(outcome) = outcome else {
-            event_loop.end_step(this.meta, step);
-            return Poll::Pending;
-        };
-        event_loop.drop_user_value(this.meta, cx.waker(), || coroutine.set(None));
-        event_loop.end_step(this.meta, step);
-        event_loop.finish_task(this.meta, cx.waker(), outcome.as_ref().err(), panicked);
+        event_loop.drop_user_value(meta, cx.waker(), || coroutine.set(None));
+        event_loop.end_step(meta, entered, outer);
+        event_loop.finish_task(meta, cx.waker(), outcome.as_ref().err(), panicked);
         Poll::Ready(outcome)
     }
 }
@@ -341,32 +341,6 @@ impl<F> Drop for Driver<'_, F> {
     }
 }
 
-/// What a step found before it began and puts back when it ends.
-struct Step {
-    /// Why the coroutine is not polled: it is dropped instead.
-    refused: Option<Error>,
-    /// Whether a cancellation was marked before the step: whoever could take it has had the chance.
-    marked: bool,
-    context: Option<Entered>,
-    outer: Option<BorrowedTask>,
-}
-
-impl Step {
-    /// The error to end a coroutine with that did not end itself, if it is to end.
-    fn verdict(&self, meta: &TaskMeta) -> Option<Error> {
-        if let Some(error) = &self.refused {
-            return Some(error.clone());
-        }
-        if meta.local(local::KILLED) {
-            return Some(Error::Cancelled(meta.take_mark().unwrap_or_default()));
-        }
-        if self.marked && !meta.local(local::KEPT) {
-            return meta.take_mark().map(Error::Cancelled);
-        }
-        None
-    }
-}
-
 /// What is left to do when async-task has put the outcome into its place: done by the turn, outside all borrows.
 pub(crate) struct Finished {
     waiters: Waiters,
@@ -374,37 +348,43 @@ pub(crate) struct Finished {
 }
 
 impl EventLoop {
+    /// Enters the task's context for a step, or says why there is none.
     #[inline]
-    fn begin_step(&self, meta: &TaskMeta, waker: &Waker) -> Step {
-        let marked = meta.is_marked();
-        let refused = if meta.local(local::KILLED) || (marked && !meta.has_started()) {
-            Some(Error::Cancelled(meta.take_mark().unwrap_or_default()))
-        } else {
-            None
-        };
+    fn begin_step(&self, meta: &TaskMeta) -> Result<Entered> {
+        if meta.local(local::MARKED | local::KILLED | local::VARS | local::CONTEXT) {
+            return self.begin_special_step(meta);
+        }
         meta.set_local(local::STARTED | local::STEPPING);
+        context::enter(ContextRef::Bare(None), meta.identity())
+    }
+
+    fn begin_special_step(&self, meta: &TaskMeta) -> Result<Entered> {
+        if meta.local(local::KILLED) || (meta.is_marked() && !meta.has_started()) {
+            return Err(Error::Cancelled(meta.take_mark().unwrap_or_default()));
+        }
         let context = if meta.local(local::CONTEXT) {
             ContextRef::Shared(meta.read_rare(|rare| rare.context.clone()).unwrap_or_default())
         } else {
-            let has_vars = meta.local(local::VARS);
-            ContextRef::Bare(if has_vars { self.inner.tasks.borrow_mut().take_vars(meta.key()) } else { None })
+            ContextRef::Bare(self.inner.tasks.borrow_mut().take_vars(meta.key()))
         };
-        let (context, refused) = match context::enter(context, meta.identity()) {
-            Ok(entered) => (Some(entered), refused),
-            Err(error) => (None, refused.or(Some(error))),
-        };
-        let outer = self.inner.current.replace(Some(BorrowedTask::new(meta, waker)));
-        Step { refused, marked, context, outer }
+        let entered = context::enter(context, meta.identity())?;
+        meta.set_local(local::STARTED | local::STEPPING);
+        Ok(entered)
     }
 
+    /// Leaves the task's context and keeps what was set in it.
     #[inline]
-    fn end_step(&self, meta: &TaskMeta, step: Step) {
-        self.inner.current.set(step.outer);
+    fn end_step(&self, meta: &TaskMeta, entered: Entered, outer: Option<BorrowedTask>) {
+        self.inner.current.set(outer);
         meta.clear_local(local::STEPPING);
-        let Some(ContextRef::Bare(mut vars)) = step.context.map(Entered::leave) else { return };
-        if vars.is_none() {
-            return;
+        match entered.leave() {
+            ContextRef::Bare(None) => {}
+            left => self.keep_context(meta, left),
         }
+    }
+
+    fn keep_context(&self, meta: &TaskMeta, left: ContextRef) {
+        let ContextRef::Bare(mut vars) = left else { return };
         if meta.local(local::CONTEXT) {
             return;
         }
@@ -434,7 +414,7 @@ impl EventLoop {
     /// Marks a task as done whose coroutine is gone, and says what the turn has to do.
     fn finish_task(&self, meta: &TaskMeta, waker: &Waker, error: Option<&Error>, panicked: bool) {
         meta.take_mark();
-        let slot = self.inner.tasks.borrow_mut().remove(meta.key());
+        let slot = self.inner.tasks.borrow_mut().remove(meta.key()).filter(TaskSlot::holds_something);
         let outcome = match error {
             None => 0,
             Some(Error::Cancelled(_)) => flag::CANCELLED,
@@ -447,7 +427,7 @@ impl EventLoop {
                 rare.context.take()
             });
         }
-        if context.is_some() || slot.as_ref().is_some_and(TaskSlot::holds_something) {
+        if context.is_some() || slot.is_some() {
             self.drop_user_value(meta, waker, move || drop((slot, context)));
         }
         let before = meta.add(flag::DONE | outcome);

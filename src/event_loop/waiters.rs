@@ -14,11 +14,14 @@ pub(crate) enum Waiter {
 
 /// The first waiter needs no allocation: there is seldom a second.
 ///
-/// Invariant: `more` is empty while `first` is `None` and nothing was removed; places rise.
+/// Invariant: `more` is empty while `first` is `None` and nothing was removed; places rise. At most half of `more` is
+/// gone, so that neither does a removal shift the others, nor do the gaps take more room than the living.
 #[derive(Default)]
 pub(crate) struct Waiters {
     first: Option<(Place, Waiter)>,
-    more: Vec<(Place, Waiter)>,
+    more: Vec<(Place, Option<Waiter>)>,
+    /// How many of `more` were removed.
+    gone: usize,
     last: u32,
 }
 
@@ -45,7 +48,7 @@ impl Waiters {
         if self.first.is_none() && self.more.is_empty() {
             self.first = Some((place, waiter));
         } else {
-            self.more.push((place, waiter));
+            self.more.push((place, Some(waiter)));
         }
         place
     }
@@ -54,8 +57,14 @@ impl Waiters {
         if self.first.as_ref().is_some_and(|first| first.0 == place) {
             return self.first.take().map(|first| first.1);
         }
-        let index = self.more.binary_search_by_key(&place, |entry| entry.0).ok()?;
-        Some(self.more.remove(index).1)
+        let index = self.index(place)?;
+        let waiter = self.more[index].1.take()?;
+        self.gone += 1;
+        if self.gone * 2 > self.more.len() {
+            self.more.retain(|entry| entry.1.is_some());
+            self.gone = 0;
+        }
+        Some(waiter)
     }
 
     /// Removes a callback, if it is the one that stands at `place`; true if it was.
@@ -88,20 +97,24 @@ impl Waiters {
 
     /// All of them, in order.
     pub(crate) fn into_iter(self) -> impl Iterator<Item = Waiter> {
-        self.first.into_iter().chain(self.more).map(|entry| entry.1)
+        let first = self.first.map(|entry| entry.1);
+        first.into_iter().chain(self.more.into_iter().filter_map(|entry| entry.1))
     }
 
     fn iter(&self) -> impl Iterator<Item = &Waiter> {
-        self.first.iter().chain(&self.more).map(|entry| &entry.1)
+        let first = self.first.as_ref().map(|entry| &entry.1);
+        first.into_iter().chain(self.more.iter().filter_map(|entry| entry.1.as_ref()))
     }
 
     fn find(&mut self, place: Place) -> Option<&mut Waiter> {
-        match &mut self.first {
-            Some(first) if first.0 == place => Some(&mut first.1),
-            _ => {
-                let index = self.more.binary_search_by_key(&place, |entry| entry.0).ok()?;
-                Some(&mut self.more[index].1)
-            }
+        if self.first.as_ref().is_some_and(|first| first.0 == place) {
+            return self.first.as_mut().map(|first| &mut first.1);
         }
+        let index = self.index(place)?;
+        self.more[index].1.as_mut()
+    }
+
+    fn index(&self, place: Place) -> Option<usize> {
+        self.more.binary_search_by_key(&place, |entry| entry.0).ok()
     }
 }

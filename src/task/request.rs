@@ -18,7 +18,8 @@ use crate::{
         EventLoop,
         any_task::AnyTask,
         running,
-        step::{self, Birth, Spawned},
+        step::{self, Spawned},
+        turn::Ready,
         threadsafe::closed,
     },
     task::Task,
@@ -192,7 +193,11 @@ impl EventLoop {
         F: IntoFuture<Output = Result<T>>,
         F::IntoFuture: 'static,
     {
-        self.make_task(coroutine.into_future(), TaskRequest::default(), Location::caller())
+        let (coroutine, created) = (coroutine.into_future(), Location::caller());
+        if self.makes_plain_tasks() {
+            return self.make_plain_task(coroutine, created);
+        }
+        self.make_task(coroutine, TaskRequest::default(), created)
     }
 
     /// A task with a name, a context or an eager start: `event_loop.task(coroutine).name("x").start()`.
@@ -246,6 +251,24 @@ impl EventLoop {
         tasks.into_iter().map(AnyTask::new).collect()
     }
 
+    /// Whether a task needs nothing but its coroutine and a copy of the present context: the usual case.
+    #[inline]
+    fn makes_plain_tasks(&self) -> bool {
+        !self.is_closed() && self.context().is_none() && self.inner.task_factory.borrow().is_none()
+    }
+
+    /// Runs no foreign code.
+    #[inline]
+    fn make_plain_task<T, F>(&self, coroutine: F, created: &'static Location<'static>) -> Task<T>
+    where
+        T: 'static,
+        F: StdFuture<Output = Result<T>> + 'static,
+    {
+        let Spawned { task, outcome, runnable } = step::spawn(self, coroutine, context::current_vars(), created);
+        self.push(Ready::Step(runnable));
+        Task::new(task, outcome)
+    }
+
     pub(crate) fn make_task<T, F>(
         &self,
         coroutine: F,
@@ -281,8 +304,13 @@ impl EventLoop {
     {
         let context = request.context.or_else(|| self.context().cloned());
         let vars = if context.is_none() { context::current_vars() } else { None };
-        let birth = Birth { name: request.name, context, vars };
-        let Spawned { task, outcome, runnable } = step::spawn(self, coroutine, birth, created);
+        let Spawned { task, outcome, runnable } = step::spawn(self, coroutine, vars, created);
+        if let Some(context) = context {
+            task.set_context(context);
+        }
+        if let Some(name) = request.name {
+            task.set_name(name);
+        }
         if request.eager && self.is_running() {
             self.run_step(runnable);
         } else {
@@ -294,7 +322,7 @@ impl EventLoop {
     /// A task that has failed before it began: its one step is over when this returns.
     fn born_failed<T: 'static>(&self, error: Error, created: &'static Location<'static>) -> Task<T> {
         let coroutine = std::future::ready(Err(error));
-        let Spawned { task, outcome, runnable } = step::spawn(self, coroutine, Birth::default(), created);
+        let Spawned { task, outcome, runnable } = step::spawn(self, coroutine, None, created);
         let _running = (!self.is_running()).then(|| running::enter(self));
         self.run_step(runnable);
         Task::new(task, outcome)
@@ -338,9 +366,19 @@ where
     F: IntoFuture<Output = Result<T>>,
     F::IntoFuture: 'static,
 {
+    let (coroutine, created) = (coroutine.into_future(), Location::caller());
+    let coroutine = match running::with(|running| match running {
+        Some(event_loop) if event_loop.inner.shared.in_its_process() && event_loop.makes_plain_tasks() => {
+            Ok(event_loop.make_plain_task(coroutine, created))
+        }
+        _ => Err(coroutine),
+    }) {
+        Ok(task) => return task,
+        Err(coroutine) => coroutine,
+    };
     match running::require() {
-        Ok(event_loop) => event_loop.create_task(coroutine),
-        Err(error) => homeless(error, Location::caller()),
+        Ok(event_loop) => event_loop.make_task(coroutine, TaskRequest::default(), created),
+        Err(error) => homeless(error, created),
     }
 }
 

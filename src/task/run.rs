@@ -14,7 +14,7 @@ use crate::{
         EventLoop,
         meta::flag,
         running,
-        step::{self, Birth, TaskRef},
+        step::{self, TaskRef},
         turn::Ready,
     },
 };
@@ -71,14 +71,16 @@ impl EventLoop {
             let armed = stop.armed.clone();
             let context = options.context.clone().or_else(|| self.context().cloned());
             let vars = if context.is_none() { context::current_vars() } else { None };
-            let birth = Birth { name: None, context, vars };
             let coroutine = async move {
                 let _stop = stop;
                 main.await
             };
-            let spawned = step::spawn(self, coroutine, birth, created);
+            let spawned = step::spawn(self, coroutine, vars, created);
             let task = crate::task::Task::new(spawned.task.clone(), spawned.outcome);
             let main_task = spawned.task;
+            if let Some(context) = context {
+                main_task.set_context(context);
+            }
             if options.keep {
                 main_task.keep();
             }
