@@ -230,17 +230,19 @@ impl Runner {
         let too_late = Rc::new(Cell::new(false));
         let main_task = Rc::new(RefCell::new(None));
         let (count, late, task) = (interrupts.clone(), too_late.clone(), main_task.clone());
-        let guard = event_loop.on_interrupt(move |_| {
+        let guard = event_loop.on_interrupt(move |event_loop| {
             count.set(count.get() + 1);
             let task = task.borrow().clone();
             let Some(task): Option<crate::event_loop::step::TaskRef> = task else { return };
-            if task.is_done() {
-                late.set(true);
-            } else if count.get() > 2 {
-                task.kill();
-                task.wake_all();
-            } else {
-                task.cancel(None);
+            match count.get() {
+                _ if task.is_done() => late.set(true),
+                1 => drop(task.cancel(None)),
+                // Behind the step that the first one has queued: main takes them one by one.
+                2 => drop(event_loop.call_soon(move || task.cancel(None))),
+                _ => {
+                    task.kill();
+                    task.wake_all();
+                }
             }
         })?;
         let options = MainOptions { context: Some(context), keep: false };

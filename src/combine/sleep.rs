@@ -112,6 +112,23 @@ impl Sleep {
         Poll::Pending
     }
 
+    /// The first half of a sleep of zero.
+    fn begin_yield(&mut self, cx: &Cx<'_>) -> Poll<Result<()>> {
+        let begun = running::with(|running| {
+            let Some(event_loop) = running.filter(|event_loop| event_loop.inner.shared.in_its_process()) else {
+                return false;
+            };
+            self.leaf.suspend(Some(event_loop), cx);
+            true
+        });
+        if !begun {
+            running::require()?;
+        }
+        self.end = End::Yielded;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     fn begin(&mut self, event_loop: &EventLoop, cx: &mut Cx<'_>) -> Poll<Result<()>> {
         let deadline = match self.end {
             End::Yielded => return Poll::Ready(Ok(())),
@@ -138,6 +155,13 @@ impl StdFuture for Sleep {
         let this = self.get_mut();
         if let Some(cancelled) = this.leaf.take_cancel() {
             return Poll::Ready(Err(Error::Cancelled(cancelled)));
+        }
+        if let (End::Yielded, None) = (this.end, &this.timer) {
+            this.leaf.resume();
+            return Poll::Ready(Ok(()));
+        }
+        if let End::In(Duration::ZERO) = this.end {
+            return this.begin_yield(cx);
         }
         let event_loop = running::require()?;
         let polled = this.poll_in(&event_loop, cx);

@@ -1,10 +1,9 @@
 //! Scheduled callbacks: one allocation that the queue runs and the user awaits.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     cmp, fmt,
     future::Future as StdFuture,
-    mem,
     panic::{AssertUnwindSafe, Location, catch_unwind},
     pin::Pin,
     rc::Rc,
@@ -93,7 +92,8 @@ trait HandleState<R>: RunHandle {
 
 /// A callback, where it stands, and what it gave.
 struct HandleCell<F, R> {
-    stage: RefCell<Stage<F, R>>,
+    /// Taken out to be looked at: no borrow lasts over foreign code.
+    stage: Cell<Stage<F, R>>,
     /// Set by cancel(), also after the callback has run; never cleared.
     cancelled: Cell<bool>,
     waker: Cell<Option<Waker>>,
@@ -101,7 +101,7 @@ struct HandleCell<F, R> {
     context: Cell<ContextRef>,
     loop_id: u64,
     created: &'static Location<'static>,
-    kind: &'static str,
+    is_timer: bool,
 }
 
 /// `Waiting --run--> Running --> Done --poll--> Taken`, `Waiting --cancel--> Done`
@@ -118,34 +118,33 @@ impl<R: 'static, F: FnOnce() -> R + 'static> HandleCell<F, R> {
         stage: Stage<F, R>,
         context: ContextRef,
         created: &'static Location<'static>,
-        kind: &'static str,
+        is_timer: bool,
     ) -> Rc<Self> {
         Rc::new(HandleCell {
-            stage: RefCell::new(stage),
+            stage: Cell::new(stage),
             cancelled: Cell::new(false),
             waker: Cell::new(None),
             context: Cell::new(context),
             loop_id: event_loop.inner.shared.id,
             created,
-            kind,
+            is_timer,
         })
     }
 
     /// Takes the callback out and leaves `instead`, if it has not run yet.
+    #[inline]
     fn take_waiting(&self, instead: Stage<F, R>) -> Option<F> {
-        let mut stage = self.stage.borrow_mut();
-        if !matches!(*stage, Stage::Waiting(_)) {
-            return None;
-        }
-        match mem::replace(&mut *stage, instead) {
+        match self.stage.replace(instead) {
             Stage::Waiting(callback) => Some(callback),
-            _ => None,
+            other => {
+                self.stage.set(other);
+                None
+            }
         }
     }
 
     fn finish(&self, outcome: Result<R>) {
-        let before = mem::replace(&mut *self.stage.borrow_mut(), Stage::Done(outcome));
-        drop(before);
+        self.stage.set(Stage::Done(outcome));
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -190,7 +189,7 @@ impl<R: 'static, F: FnOnce() -> R + 'static> RunHandle for HandleCell<F, R> {
 
     fn summary(&self) -> HandleSummary {
         HandleSummary {
-            kind: self.kind,
+            kind: if self.is_timer { "TimerHandle" } else { "Handle" },
             name: std::any::type_name::<F>(),
             cancelled: self.cancelled.get(),
             created: self.created,
@@ -209,15 +208,11 @@ impl<R: 'static, F: FnOnce() -> R + 'static> HandleState<R> for HandleCell<F, R>
     }
 
     fn poll(&self, cx: &Cx<'_>) -> Poll<Result<R>> {
-        let mut stage = self.stage.borrow_mut();
-        match mem::replace(&mut *stage, Stage::Taken) {
+        match self.stage.replace(Stage::Taken) {
             Stage::Done(outcome) => Poll::Ready(outcome),
             Stage::Taken => Poll::Ready(Err(Error::InvalidState("Result was already taken".into()))),
             pending => {
-                *stage = pending;
-                drop(stage);
-                // Before the waker is kept: who is refused does not wait.
-                check_loop(self.loop_id, running::current().as_ref())?;
+                self.stage.set(pending);
                 let before = self.waker.replace(Some(cx.waker().clone()));
                 drop(before);
                 Poll::Pending
@@ -230,10 +225,13 @@ impl<R: 'static, F: FnOnce() -> R + 'static> HandleState<R> for HandleCell<F, R>
     }
 
     fn error(&self) -> Option<Error> {
-        match &*self.stage.borrow() {
+        let stage = self.stage.replace(Stage::Taken);
+        let error = match &stage {
             Stage::Done(Err(error)) => Some(error.clone()),
             _ => None,
-        }
+        };
+        self.stage.set(stage);
+        error
     }
 
     fn as_run(self: Rc<Self>) -> Rc<dyn RunHandle> {
@@ -259,16 +257,16 @@ impl<R: 'static> Handle<R> {
         event_loop: &EventLoop,
         callback: F,
         created: &'static Location<'static>,
-        kind: &'static str,
+        is_timer: bool,
     ) -> (Self, Rc<dyn RunHandle>) {
-        let cell = HandleCell::new(event_loop, Stage::Waiting(callback), event_loop.capture(), created, kind);
+        let cell = HandleCell::new(event_loop, Stage::Waiting(callback), event_loop.capture(), created, is_timer);
         (Handle { state: cell.clone(), leaf: Leaf::new(), unread: false }, cell)
     }
 
     /// A handle of a callback that cannot be scheduled; the caller drops the callback.
     pub(crate) fn failed(event_loop: &EventLoop, error: Error, created: &'static Location<'static>) -> Self {
         let stage: Stage<fn() -> R, R> = Stage::Done(Err(error));
-        let cell = HandleCell::new(event_loop, stage, ContextRef::default(), created, "Handle");
+        let cell = HandleCell::new(event_loop, stage, ContextRef::default(), created, false);
         Handle { state: cell, leaf: Leaf::new(), unread: true }
     }
 
@@ -473,5 +471,5 @@ pub(crate) fn run_now<F: FnOnce() + 'static>(
     created: &'static Location<'static>,
     callback: F,
 ) {
-    HandleCell::new(event_loop, Stage::Waiting(callback), context, created, "Handle").run(event_loop);
+    HandleCell::new(event_loop, Stage::Waiting(callback), context, created, false).run(event_loop);
 }

@@ -305,6 +305,7 @@ impl EventLoop {
     }
 
     /// The context that something scheduled now runs in.
+    #[inline]
     pub(crate) fn capture(&self) -> ContextRef {
         match &self.context {
             Some(context) => ContextRef::Shared(context.clone()),

@@ -96,7 +96,12 @@ impl Leaf {
 
     /// As [`suspend`](Self::suspend), for a leaf that waits for a task or future: cancelling the polling task cancels it.
     #[inline]
-    pub(crate) fn suspend_on(&mut self, event_loop: Option<&EventLoop>, cx: &Cx<'_>, waiting: impl FnOnce() -> Waiting) {
+    pub(crate) fn suspend_on(
+        &mut self,
+        event_loop: Option<&EventLoop>,
+        cx: &Cx<'_>,
+        waiting: impl FnOnce() -> Waiting,
+    ) {
         self.suspended = true;
         let Some(event_loop) = event_loop else { return };
         let Some((key, own)) = event_loop.current_key(cx.waker()) else { return };

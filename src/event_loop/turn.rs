@@ -151,7 +151,7 @@ impl EventLoop {
             drop(callback);
             return Handle::failed(self, closed(), created);
         }
-        let (handle, run) = Handle::new(self, callback, created, "Handle");
+        let (handle, run) = Handle::new(self, callback, created, false);
         self.push(Ready::Handle(run));
         handle
     }
@@ -202,7 +202,7 @@ impl EventLoop {
             drop(callback);
             return TimerHandle::new(Handle::failed(self, closed(), created), deadline, None);
         }
-        let (handle, run) = Handle::new(self, callback, created, "TimerHandle");
+        let (handle, run) = Handle::new(self, callback, created, true);
         let key = self.insert_timer(deadline, TimerEntry::Handle(run));
         TimerHandle::new(handle, deadline, Some((Rc::downgrade(&self.inner), key)))
     }

@@ -46,7 +46,7 @@ pub(crate) fn add_callback(
         });
         return CallbackToken { loop_id, entry: None };
     };
-    let (handle, run) = Handle::new(&event_loop, callback, created, "Handle");
+    let (handle, run) = Handle::new(&event_loop, callback, created, false);
     drop(handle);
     let key = event_loop.inner.callbacks.borrow_mut().insert(run);
     let place = list(key);

@@ -21,7 +21,6 @@ use crate::{
     error::{Cancelled, Error, Result, Text},
     event_loop::{
         EventLoop,
-        callbacks::CallbackKey,
         exceptions::{ExceptionContext, check_loop, other_thread, report_from_anywhere},
         running,
         scope::{CancelTarget, Leaf, Waiting},
@@ -167,15 +166,12 @@ impl<T> CancelTarget for Core<T> {
 impl<T: 'static> Drop for Core<T> {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let keys: Vec<CallbackKey> = mem::take(&mut state.waiters)
-            .into_iter()
-            .filter_map(|waiter| match waiter {
+        if !state.waiters.is_empty() {
+            let keys = mem::take(&mut state.waiters).into_iter().filter_map(|waiter| match waiter {
                 Waiter::Callback(key) => Some(key),
                 Waiter::Waker(_) => None,
-            })
-            .collect();
-        if !keys.is_empty() {
-            drop_callbacks(&self.shared, keys);
+            });
+            drop_callbacks(&self.shared, keys.collect());
         }
         let unread = match &state.outcome {
             Outcome::Done(Err(error)) if !state.seen && !error.is_cancelled() => error.clone(),
@@ -423,21 +419,27 @@ impl<T: 'static> Future<T> {
             self.leaf.resume();
             return Poll::Ready(outcome);
         }
-        let running = running::current();
-        if let Err(error) = self.check_wait(running.as_ref()) {
-            return Poll::Ready(Err(error));
+        // What follows runs no foreign code, so that the running loop can be borrowed meanwhile.
+        let (core, place, leaf) = (&self.core, &mut self.place, &mut self.leaf);
+        let waits = running::with(|running| {
+            core.check_wait(running)?;
+            let old = state.waiters.register(place, cx.waker());
+            drop(state);
+            leaf.suspend_on(running, cx, || Waiting::Future(core.clone()));
+            Ok(old)
+        });
+        match waits {
+            Ok(old) => drop(old),
+            Err(error) => return Poll::Ready(Err(error)),
         }
-        let old = state.waiters.register(&mut self.place, cx.waker());
-        drop(state);
-        drop(old);
-        let core = &self.core;
-        self.leaf.suspend_on(running.as_ref(), cx, || Waiting::Future(core.clone()));
         Poll::Pending
     }
+}
 
+impl<T> Core<T> {
     fn check_wait(&self, running: Option<&EventLoop>) -> Result<()> {
-        check_loop(self.core.shared.id, running)?;
-        if self.core.shared.on_its_thread() { Ok(()) } else { Err(other_thread("awaiting a future")) }
+        check_loop(self.shared.id, running)?;
+        if self.shared.on_its_thread() { Ok(()) } else { Err(other_thread("awaiting a future")) }
     }
 }
 

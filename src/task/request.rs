@@ -19,8 +19,8 @@ use crate::{
         any_task::AnyTask,
         running,
         step::{self, Spawned},
-        turn::Ready,
         threadsafe::closed,
+        turn::Ready,
     },
     task::Task,
 };
