@@ -54,7 +54,8 @@ impl EventLoopBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the system refuses a selector, for example because there are too many open descriptors.
+    /// [`Error::Io`](crate::Error::Io) if the system refuses a selector, for example because there are too many open
+    /// descriptors.
     pub fn build(self) -> Result<EventLoop> {
         sys::fork::watch();
         let selector = match self.selector {

@@ -213,6 +213,8 @@ impl<R: 'static, F: FnOnce() -> R + 'static> HandleState<R> for HandleCell<F, R>
             Stage::Taken => Poll::Ready(Err(Error::InvalidState("Result was already taken".into()))),
             pending => {
                 self.stage.set(pending);
+                // Before the waker is kept: who is refused does not wait.
+                check_loop(self.loop_id, running::current().as_ref())?;
                 let before = self.waker.replace(Some(cx.waker().clone()));
                 drop(before);
                 Poll::Pending

@@ -29,7 +29,7 @@ pub(crate) struct TaskMeta {
     number: u32,
     /// asyncio: `_num_cancels_requested`.
     requests: AtomicU16,
-    /// The `flag::` bits: set by the loop's thread (`SEEN`, `AWAITED`, `LISTED` by any), never cleared.
+    /// The `flag::` bits: set by the loop's thread (`SEEN`, `AWAITED`, `LISTED`, `DETACHED` by any), never cleared.
     flags: AtomicU8,
     /// The `local::` bits: read and written by the loop's thread only, so plain loads and stores do.
     local: AtomicU8,
@@ -60,6 +60,8 @@ pub(crate) mod flag {
     pub(crate) const AWAITED: u8 = 16;
     /// `Rare::waiters` has been used.
     pub(crate) const LISTED: u8 = 32;
+    /// The `Task` has been dropped: nobody will take the value.
+    pub(crate) const DETACHED: u8 = 64;
 }
 
 pub(super) mod local {
@@ -76,6 +78,8 @@ pub(super) mod local {
     pub(in crate::event_loop) const KEPT: u8 = 16;
     /// Set by begin_step, cleared by end_step: the variables are with the thread.
     pub(in crate::event_loop) const STEPPING: u8 = 32;
+    /// Goes with MARKED: it was when the present step began, so that whoever can take the mark has the chance.
+    pub(in crate::event_loop) const OFFERED: u8 = 128;
 }
 
 /// Names a task of one loop for as long as it is not done.
@@ -220,16 +224,16 @@ impl TaskMeta {
         if !self.is_marked() {
             return None;
         }
-        self.clear_local(local::MARKED);
+        self.clear_local(local::MARKED | local::OFFERED);
         scope::uncount_mark();
         Some(Cancelled::new(self.read_rare(|rare| rare.message.take())))
     }
 
-    /// The cancellation to end a pending coroutine with, if it is to end: it was marked before the step, so that whoever
-    /// could take the mark has had the chance, or it was killed.
+    /// The cancellation to end a pending coroutine with, if it is to end: nobody took the mark that the step began with,
+    /// or it was killed. A mark that is set during a step is left for the next one.
     #[inline]
-    pub(super) fn verdict(&self, marked: bool) -> Option<Cancelled> {
-        if !marked && !self.local(local::KILLED) {
+    pub(super) fn verdict(&self) -> Option<Cancelled> {
+        if !self.local(local::OFFERED | local::KILLED) {
             return None;
         }
         if self.local(local::KILLED) {

@@ -196,15 +196,19 @@ impl TaskRef {
             return true;
         }
         let task = self.clone();
-        self.shared.push_call(move |_| task.deliver_cancel(message))
+        self.shared.push_call(move |_| {
+            // Unless the request was taken back on its way.
+            if task.cancelling() > 0 {
+                task.deliver_cancel(message);
+            }
+        })
     }
 
     /// Forwards the cancellation along the chain of awaited tasks, to the future at its end, or marks the last task.
     fn deliver_cancel(&self, message: Option<Text>) {
         let Some(event_loop) = running::local(&self.shared) else { return };
         let mut task = self.clone();
-        // Tasks that wait for each other form a ring: it is found by meeting a task that was passed before.
-        let (mut passed, mut steps, mut limit) = (task.key(), 0, 1);
+        let mut ring = Ring::new(task.key());
         loop {
             if task.is_done() {
                 return;
@@ -212,18 +216,54 @@ impl TaskRef {
             let waiting = event_loop.inner.tasks.borrow_mut().waiting(task.key());
             let awaited = match waiting {
                 Waiting::Future(future) if future.clone().cancel_target(message.clone()) => return,
-                Waiting::Task(key) if key != passed => event_loop.inner.tasks.borrow_mut().find(key),
+                Waiting::Task(key) if !ring.closes_with(key) => event_loop.inner.tasks.borrow_mut().find(key),
                 _ => None,
             };
             let Some(awaited) = awaited else { break };
-            steps += 1;
-            if steps == limit {
-                (passed, steps, limit) = (awaited.key(), 0, limit * 2);
-            }
             awaited.request_cancel();
             task = awaited;
         }
         task.mark(message);
         task.wake_all();
+    }
+
+    /// Whether the task waits for `other`, be it through others.
+    pub(crate) fn awaits(&self, other: &TaskRef) -> bool {
+        let Some(event_loop) = running::local(&self.shared) else { return false };
+        let mut ring = Ring::new(self.key());
+        let mut next = self.key();
+        loop {
+            let waiting = event_loop.inner.tasks.borrow_mut().waiting(next);
+            next = match waiting {
+                Waiting::Task(key) if key == other.key() => return true,
+                Waiting::Task(key) if !ring.closes_with(key) => key,
+                _ => return false,
+            };
+        }
+    }
+}
+
+/// Tasks that wait for each other form a ring: it is found by meeting a task that was passed before. The one that is
+/// remembered is a later one each time that the way has doubled.
+struct Ring {
+    passed: TaskKey,
+    steps: usize,
+    limit: usize,
+}
+
+impl Ring {
+    fn new(first: TaskKey) -> Self {
+        Ring { passed: first, steps: 0, limit: 1 }
+    }
+
+    fn closes_with(&mut self, next: TaskKey) -> bool {
+        if next == self.passed {
+            return true;
+        }
+        self.steps += 1;
+        if self.steps == self.limit {
+            *self = Ring { passed: next, steps: 0, limit: self.limit * 2 };
+        }
+        false
     }
 }

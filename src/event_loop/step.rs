@@ -284,7 +284,6 @@ impl<T, F: StdFuture<Output = Result<T>>> StdFuture for Driver<'_, F> {
         let mut coroutine = unsafe { Pin::new_unchecked(&mut this.coroutine) };
         let meta = this.meta;
         let event_loop = running::current().expect("runnables run on their loop");
-        let marked = meta.is_marked();
         let entered = match event_loop.begin_step(meta) {
             Ok(entered) => entered,
             Err(error) => {
@@ -306,7 +305,7 @@ impl<T, F: StdFuture<Output = Result<T>>> StdFuture for Driver<'_, F> {
                 Err(Error::Cancelled(meta.take_mark().unwrap_or_default()))
             }
             Ok(Poll::Ready(Err(error))) => Err(error),
-            Ok(Poll::Pending) => match meta.verdict(marked) {
+            Ok(Poll::Pending) => match meta.verdict() {
                 Some(cancelled) => Err(Error::Cancelled(cancelled)),
                 None => {
                     event_loop.end_step(meta, entered, outer);
@@ -321,6 +320,11 @@ impl<T, F: StdFuture<Output = Result<T>>> StdFuture for Driver<'_, F> {
         event_loop.drop_user_value(meta, cx.waker(), || coroutine.set(None));
         event_loop.end_step(meta, entered, outer);
         event_loop.finish_task(meta, cx.waker(), outcome.as_ref().err(), panicked);
+        if meta.has(flag::DETACHED) {
+            // async-task would drop it in a place where a panic aborts the process.
+            event_loop.drop_user_value(meta, cx.waker(), move || drop(outcome));
+            return Poll::Ready(Err(Error::cancelled()));
+        }
         Poll::Ready(outcome)
     }
 }
@@ -361,6 +365,9 @@ impl EventLoop {
     fn begin_special_step(&self, meta: &TaskMeta) -> Result<Entered> {
         if meta.local(local::KILLED) || (meta.is_marked() && !meta.has_started()) {
             return Err(Error::Cancelled(meta.take_mark().unwrap_or_default()));
+        }
+        if meta.is_marked() {
+            meta.set_local(local::OFFERED);
         }
         let context = if meta.local(local::CONTEXT) {
             ContextRef::Shared(meta.read_rare(|rare| rare.context.clone()).unwrap_or_default())

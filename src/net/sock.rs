@@ -33,7 +33,8 @@ const LARGEST_RECV: usize = 64 << 20;
 /// How many bytes of its buffer may stay unused in what a receiving call gives.
 const LARGEST_REST: usize = 64 << 10;
 
-/// How long a connect to a unix socket whose queue is full waits before it is tried again.
+/// How long a call to a unix socket whose queue is full waits before it is tried again: the system tells nobody when
+/// there is room.
 const BUSY_DELAY: Duration = Duration::from_millis(2);
 
 /// A call on a socket: tried at each poll, and waiting in between until the socket is ready.
@@ -337,7 +338,18 @@ impl EventLoop {
             if event_loop.get_debug() {
                 check_nonblocking(socket.as_fd())?;
             }
-            let address = target(&event_loop, socket.as_fd(), endpoint).await?.to_sock_addr()?;
+            let address = target(&event_loop, socket.as_fd(), endpoint).await?;
+            let is_unix = address.as_inet().is_none();
+            let address = address.to_sock_addr()?;
+            if is_unix {
+                // Such a socket counts as writable although its receiver has no room.
+                loop {
+                    match socket::send_to(socket.as_fd(), data, &address) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(BUSY_DELAY).await?,
+                        result => return Ok(result?),
+                    }
+                }
+            }
             event_loop
                 .sock_call(socket, Direction::Write, Mode::AnyMode, |fd| socket::send_to(fd, data, &address))
                 .await
@@ -392,7 +404,7 @@ impl EventLoop {
             }
             // Pending at first, as the system said, so that a connect always takes a turn and can be cancelled.
             let mut begun = false;
-            let end = event_loop.sock_call(socket, Direction::Write, Mode::NonBlocking, move |fd| {
+            let end = event_loop.sock_call(socket, Direction::Write, Mode::AnyMode, move |fd| {
                 if !mem::replace(&mut begun, true) {
                     return Err(io::ErrorKind::WouldBlock.into());
                 }

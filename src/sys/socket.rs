@@ -10,7 +10,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     net::{RecvFlags, SendFlags},
 };
-use socket2::{Domain, SockRef};
+use socket2::{Domain, SockAddr, SockRef, Socket};
 
 use crate::{error::Result, sys::addr::Address};
 
@@ -65,7 +65,7 @@ pub(crate) fn send(fd: BorrowedFd<'_>, data: &[u8]) -> io::Result<usize> {
 }
 
 /// Sends a datagram.
-pub(crate) fn send_to(fd: BorrowedFd<'_>, data: &[u8], address: &socket2::SockAddr) -> io::Result<usize> {
+pub(crate) fn send_to(fd: BorrowedFd<'_>, data: &[u8], address: &SockAddr) -> io::Result<usize> {
     let socket = SockRef::from(&fd);
     uninterrupted(|| socket.send_to_with_flags(data, address, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL))
 }
@@ -74,15 +74,25 @@ pub(crate) fn send_to(fd: BorrowedFd<'_>, data: &[u8], address: &socket2::SockAd
 pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, Address)> {
     let socket = SockRef::from(&fd);
     loop {
-        match socket.accept() {
-            Ok((connection, address)) => {
-                connection.set_nonblocking(true)?;
-                return Ok((connection.into(), Address::from_sock_addr(&address)));
-            }
+        match accept_once(&socket) {
+            Ok((connection, address)) => return Ok((connection.into(), Address::from_sock_addr(&address))),
             Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
             Err(error) => return Err(error),
         }
     }
+}
+
+/// One call where the system can do it in one.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn accept_once(socket: &Socket) -> io::Result<(Socket, SockAddr)> {
+    socket.accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn accept_once(socket: &Socket) -> io::Result<(Socket, SockAddr)> {
+    let (connection, address) = socket.accept()?;
+    connection.set_nonblocking(true)?;
+    Ok((connection, address))
 }
 
 /// How a connect stands after its first call.

@@ -185,8 +185,8 @@ impl<T: 'static> Task<T> {
         self.task.set_name(name.into());
     }
 
-    /// The context that the coroutine runs in. An empty one once it has ended, and on another thread unless the context
-    /// was given or asked for before.
+    /// The context that the coroutine runs in. An empty one once it has ended; and unless the context was given or asked
+    /// for before, also on another thread and while the coroutine is inside of another context's `run`.
     ///
     /// asyncio: `Task.get_context`.
     pub fn get_context(&self) -> Context {
@@ -286,8 +286,9 @@ impl TaskRef {
         callback: impl FnOnce(&AnyTask) + 'static,
         created: &'static Location<'static>,
     ) -> CallbackToken {
-        let task = self.clone();
-        let callback = move || callback(&AnyTask::new(task));
+        // A handle, so that the callback may look before an error counts as unread.
+        let task = AnyTask::new(self.clone());
+        let callback = move || callback(&task);
         add_callback(&self.shared, callback, created, |key| {
             self.with_waiters(|waiters| waiters.push(Waiter::Callback(key)))
         })
@@ -307,8 +308,10 @@ impl TaskRef {
     /// What every await of a task begins with: who may not wait, and who is cancelled meanwhile.
     fn check_wait(&self, leaf: &Leaf, running: Option<&EventLoop>) -> Result<()> {
         if let Some(Cancelled { message, .. }) = leaf.take_cancel() {
-            // Not forwarded by `cancel()` because the task waits for several things: it is now.
-            if !self.cancel(message.clone()) {
+            // Not forwarded by `cancel()` because the task waits for several things: it is now. Not to who waits for the
+            // one that polls: tasks that wait for each other would hand it round for ever.
+            let in_ring = running.and_then(EventLoop::current_task_ref).is_some_and(|current| self.awaits(&current));
+            if in_ring || !self.cancel(message.clone()) {
                 return Err(Error::Cancelled(Cancelled::new(message)));
             }
         }
@@ -387,6 +390,7 @@ impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         let stage = self.stage.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Stage::Running(outcome) = mem::replace(stage, Stage::Taken) {
+            self.task.add(flag::DETACHED);
             outcome.detach();
         }
         self.task.leave_list(&mut self.place);

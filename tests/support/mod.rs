@@ -293,3 +293,33 @@ impl<S: Selector> Selector for RecordingSelector<S> {
         self.inner.as_fd()
     }
 }
+
+/// The kind and the text of an error.
+#[track_caller]
+pub(crate) fn failure<T: std::fmt::Debug>(result: asyncio::Result<T>) -> (asyncio::ErrorKind, String) {
+    let error = result.expect_err("an error was expected");
+    (error.kind(), error.to_string())
+}
+
+/// Runs the test with this full name once more, alone in a child process with these environment variables set or taken
+/// away, and gives what it wrote; `None` in the child. The child must succeed.
+#[track_caller]
+pub(crate) fn run_in_child(name: &str, variables: &[(&str, Option<&str>)]) -> Option<std::process::Output> {
+    const CHILD: &str = "ASYNCIO_TEST_CHILD";
+    let _deadline = deadline();
+    if std::env::var_os(CHILD).is_some_and(|child| child == name) {
+        return None;
+    }
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(CHILD, name);
+    for (variable, value) in variables {
+        match value {
+            Some(value) => command.env(variable, value),
+            None => command.env_remove(variable),
+        };
+    }
+    let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "there is no test {name}: {output:?}");
+    Some(output)
+}

@@ -1,0 +1,7 @@
+//! Timers: timer_fire (cost), timer_lateness (how late they are), timer_cancel.
+
+mod support;
+
+fn main() {
+    support::run_criterion(support::timers::GROUPS);
+}

@@ -1,0 +1,292 @@
+//! Heap allocations for each operation, once everything has its size: what CONTRIBUTING.md promises.
+
+#[path = "support/counting.rs"]
+mod counting;
+mod support;
+
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    hint::black_box,
+    os::unix::net::UnixStream,
+    pin::pin,
+    rc::Rc,
+    sync::mpsc,
+    task::{Poll, Waker},
+    thread,
+    time::Duration,
+};
+
+use asyncio::{EventLoop, Result};
+
+use crate::counting::{Counting, allocations};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How often each operation is done.
+const ROUNDS: u64 = 1000;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The allocations of `ROUNDS` rounds of `work`, the second time: the first one brings queues and tables to their size.
+async fn count(mut work: impl AsyncFnMut() -> Result<()>) -> Result<u64> {
+    let mut counted = 0;
+    for _ in 0..2 {
+        let before = allocations();
+        for _ in 0..ROUNDS {
+            work().await?;
+        }
+        counted = allocations() - before;
+    }
+    Ok(counted)
+}
+
+/// As [`count`], in a loop of its own.
+fn counted(work: impl AsyncFnMut() -> Result<()>) -> u64 {
+    run(count(work))
+}
+
+/// As `support::run`, for work that may leave a task to the loop's close.
+fn run<T>(main: impl Future<Output = Result<T>>) -> T {
+    let _deadline = support::deadline();
+    asyncio::run(main).unwrap()
+}
+
+fn running_loop() -> EventLoop {
+    asyncio::get_running_loop().unwrap()
+}
+
+/// Polls `future` once.
+async fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+async fn next_iteration() -> Result<()> {
+    asyncio::sleep(Duration::ZERO).await
+}
+
+#[test]
+fn a_task_that_is_made_and_awaited_is_one_allocation() {
+    let counted = counted(async || {
+        let task = running_loop().create_task(async { Ok(5) });
+        assert_eq!(task.await?, 5);
+        Ok(())
+    });
+    assert_eq!(counted, ROUNDS);
+}
+
+#[test]
+fn a_task_of_many_that_are_pending_at_once_is_one_allocation() {
+    let counted = run(async {
+        let event_loop = running_loop();
+        let mut tasks = Vec::with_capacity(ROUNDS as usize);
+        let mut counted = 0;
+        for _ in 0..2 {
+            let before = allocations();
+            tasks.extend((0..ROUNDS).map(|_| {
+                event_loop.create_task(async {
+                    next_iteration().await?;
+                    next_iteration().await
+                })
+            }));
+            for task in tasks.drain(..) {
+                task.await?;
+            }
+            counted = allocations() - before;
+        }
+        Ok(counted)
+    });
+    assert_eq!(counted, ROUNDS);
+}
+
+#[test]
+fn call_soon_is_one_allocation() {
+    let called = Rc::new(Cell::new(0));
+    let record = called.clone();
+    let counted = counted(async move || {
+        let record = record.clone();
+        running_loop().call_soon(move || record.set(record.get() + 1));
+        next_iteration().await
+    });
+    assert_eq!(called.get(), 2 * ROUNDS);
+    assert_eq!(counted, ROUNDS);
+}
+
+#[test]
+fn an_awaited_callback_is_one_allocation() {
+    let counted = counted(async || {
+        assert_eq!(running_loop().call_soon(|| 7).await?, 7);
+        Ok(())
+    });
+    assert_eq!(counted, ROUNDS);
+}
+
+#[test]
+fn a_timer_that_is_set_and_cancelled_is_one_allocation() {
+    let counted = counted(async || {
+        running_loop().call_later(MINUTE, || ()).cancel();
+        Ok(())
+    });
+    assert_eq!(counted, ROUNDS);
+}
+
+#[test]
+fn a_sleep_that_is_begun_and_dropped_allocates_nothing() {
+    let counted = counted(async || {
+        assert!(poll_once(asyncio::sleep(MINUTE)).await.is_pending());
+        Ok(())
+    });
+    assert_eq!(counted, 0);
+}
+
+#[test]
+fn a_sleep_that_ends_allocates_nothing() {
+    let (event_loop, _) = support::virtual_loop();
+    let counted = event_loop.run_until_complete(count(async || asyncio::sleep(MINUTE).await)).unwrap();
+    assert_eq!(counted, 0);
+    event_loop.close().unwrap();
+}
+
+#[test]
+fn a_sleep_of_zero_allocates_nothing() {
+    assert_eq!(counted(next_iteration), 0);
+}
+
+/// A task that can be woken as often as one likes, and its waker.
+fn sleeper(event_loop: &EventLoop, polls: Rc<Cell<u64>>) -> (asyncio::Task<()>, Rc<Cell<Option<Waker>>>) {
+    let kept = Rc::new(Cell::new(None));
+    let keep = kept.clone();
+    let task = event_loop.create_task(poll_fn(move |cx| {
+        if polls.replace(polls.get() + 1) == 0 {
+            keep.set(Some(cx.waker().clone()));
+        }
+        Poll::Pending
+    }));
+    (task, kept)
+}
+
+#[test]
+fn a_wake_on_the_loops_thread_allocates_nothing() {
+    let polls = Rc::new(Cell::new(0));
+    let seen = polls.clone();
+    let counted = run(async move {
+        let (task, waker) = sleeper(&running_loop(), polls);
+        next_iteration().await?;
+        let waker = waker.take().expect("it has been polled");
+        let counted = count(async || {
+            waker.wake_by_ref();
+            next_iteration().await
+        });
+        let counted = counted.await?;
+        task.cancel();
+        Ok(counted)
+    });
+    assert_eq!(counted, 0);
+    assert!(seen.get() >= 2 * ROUNDS);
+}
+
+/// Counted on both threads: the inbox keeps its size.
+#[test]
+fn a_wake_from_another_thread_allocates_nothing() {
+    let counted = run(async {
+        let (orders, ordered) = mpsc::sync_channel::<Waker>(1);
+        let other = thread::spawn(move || {
+            let mut last = 0;
+            for (round, waker) in ordered.iter().enumerate() {
+                let before = allocations();
+                waker.wake();
+                if round as u64 >= ROUNDS {
+                    last += allocations() - before;
+                }
+            }
+            last
+        });
+        let counted = count(async || {
+            let mut woken = false;
+            poll_fn(|cx| {
+                if std::mem::replace(&mut woken, true) {
+                    return Poll::Ready(());
+                }
+                orders.send(cx.waker().clone()).expect("the thread waits for orders");
+                Poll::Pending
+            })
+            .await;
+            Ok(())
+        });
+        let counted = counted.await?;
+        drop(orders);
+        Ok((counted, other.join().expect("it does not panic")))
+    });
+    assert_eq!(counted, (0, 0));
+}
+
+#[test]
+fn a_steady_echo_over_a_socket_allocates_nothing() {
+    let counted = run(async {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        theirs.set_nonblocking(true)?;
+        let event_loop = running_loop();
+        let server_loop = event_loop.clone();
+        let server = event_loop.create_task(async move {
+            let mut buffer = [0; 1024];
+            loop {
+                match server_loop.sock_recv_into(&theirs, &mut buffer).await? {
+                    0 => return Ok(()),
+                    count => server_loop.sock_sendall(&theirs, &buffer[..count]).await?,
+                }
+            }
+        });
+        let counted = count(async || {
+            let mut buffer = [0; 1024];
+            event_loop.sock_sendall(&ours, b"echo").await?;
+            assert_eq!(event_loop.sock_recv_into(&ours, &mut buffer).await?, 4);
+            Ok(())
+        });
+        let counted = counted.await?;
+        drop(ours);
+        server.await?;
+        Ok(counted)
+    });
+    assert_eq!(counted, 0);
+}
+
+#[test]
+fn a_future_that_is_made_set_and_awaited_is_one_allocation() {
+    let counted = counted(async || {
+        let future = running_loop().create_future();
+        future.set_result(5)?;
+        assert_eq!(future.await?, 5);
+        Ok(())
+    });
+    assert_eq!(counted, ROUNDS);
+}
+
+#[test]
+fn a_future_that_another_task_sets_is_one_allocation() {
+    let counted = run(async {
+        let event_loop = running_loop();
+        let wanted = Rc::new(Cell::new(None::<asyncio::Future<u64>>));
+        let asked = wanted.clone();
+        let setter: asyncio::Task<()> = event_loop.create_task(async move {
+            loop {
+                if let Some(future) = asked.take() {
+                    future.set_result(5)?;
+                }
+                next_iteration().await?;
+            }
+        });
+        let counted = count(async || {
+            let future = event_loop.create_future();
+            wanted.set(Some(future.clone()));
+            assert_eq!(black_box(future.await?), 5);
+            Ok(())
+        });
+        let counted = counted.await?;
+        setter.cancel();
+        Ok(counted)
+    });
+    assert_eq!(counted, ROUNDS);
+}

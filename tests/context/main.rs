@@ -1,0 +1,8 @@
+//! Context variables, the exception handler, debug mode.
+#[path = "../support/mod.rs"]
+mod support;
+
+mod debug;
+mod reports;
+mod scheduling;
+mod variables;
