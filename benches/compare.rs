@@ -1,4 +1,5 @@
-//! One table: asyncio beside tokio and smol, and what CONTRIBUTING.md asks for. `cargo bench --bench compare [-- <filter>]`
+//! One table: asyncio beside tokio and smol, and what CONTRIBUTING.md asks for.
+//! `cargo bench --bench compare [-- <filter>]`
 //!
 //! CPU time in ns per operation, the best of several runs that take turns, so that a busy machine harms all alike. Heap
 //! allocations per operation, as `cargo bench --bench memory` counts them: spawn_join 1, yield 0, callback 1, oneshot 2

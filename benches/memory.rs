@@ -31,7 +31,7 @@ fn main() {
     let sleeping = [
         idle::asyncio(async || drop(asyncio::sleep(HOUR).await)),
         idle::tokio(|| tokio::time::sleep(HOUR)),
-        idle::smol(async || drop(smol::Timer::after(HOUR).await)),
+        idle::smol(async || _ = smol::Timer::after(HOUR).await),
     ];
     print_idle("a sleep", sleeping);
 
@@ -91,7 +91,10 @@ mod idle {
             let event_loop = asyncio::get_running_loop()?;
             let begun = Rc::new(Cell::new(0));
             let before = bytes();
-            let work = async |begun, wait| asyncio::ok(note(begun, wait).await);
+            let work = async |begun, wait| {
+                note(begun, wait).await;
+                asyncio::ok(())
+            };
             for batch in 1..=TASKS / BATCH {
                 for _ in 0..BATCH {
                     drop(event_loop.create_task(work(begun.clone(), wait())));

@@ -109,6 +109,93 @@ pub use crate::{
     },
 };
 
+/// What users store and pass on crosses threads; callbacks, coroutines and what is bound to a loop stay with it.
+///
+/// The loop:
+///
+/// ```compile_fail
+/// fn send<T: Send>() {}
+/// send::<asyncio::EventLoop>();
+/// ```
+///
+/// Scheduled callbacks:
+///
+/// ```compile_fail
+/// fn send<T: Send>() {}
+/// send::<asyncio::Handle<()>>();
+/// ```
+///
+/// ```compile_fail
+/// fn send<T: Send>() {}
+/// send::<asyncio::TimerHandle<()>>();
+/// ```
+///
+/// ```compile_fail
+/// fn send<T: Send>() {}
+/// send::<asyncio::AnyHandle>();
+/// ```
+///
+/// Tasks that have lost their type:
+///
+/// ```compile_fail
+/// fn send<T: Send>() {}
+/// send::<asyncio::AnyTask>();
+/// ```
+///
+/// ```compile_fail
+/// fn sync<T: Sync>() {}
+/// sync::<asyncio::AnyTask>();
+/// ```
+///
+/// Results that must not cross:
+///
+/// ```compile_fail
+/// fn send<T: Send>() {}
+/// send::<asyncio::Task<std::rc::Rc<()>>>();
+/// ```
+///
+/// ```compile_fail
+/// fn send<T: Send>() {}
+/// send::<asyncio::Future<std::rc::Rc<()>>>();
+/// ```
+///
+/// The same lines hold for what may cross, so that it is the type that fails above:
+///
+/// ```
+/// fn send<T: Send>() {}
+/// fn sync<T: Sync>() {}
+/// send::<asyncio::Task<()>>();
+/// sync::<asyncio::Task<()>>();
+/// ```
+const _: () = {
+    /// `Send` and not `Sync`: enough for a result.
+    type Value = std::cell::Cell<u8>;
+
+    const fn send<T: Send>() {}
+    const fn send_and_sync<T: Send + Sync>() {}
+
+    send_and_sync::<Task<Value>>();
+    send_and_sync::<Future<Value>>();
+    send_and_sync::<SharedTask<Value>>();
+    send_and_sync::<SharedFuture<Value>>();
+    send_and_sync::<ThreadsafeFuture<Value>>();
+    send_and_sync::<ThreadsafeSetter<Value>>();
+    send::<TaskOutcome<'static, Value>>();
+    send_and_sync::<Sleep>();
+    send_and_sync::<ThreadsafeLoop>();
+    send_and_sync::<CallbackToken>();
+    send_and_sync::<Context>();
+    send_and_sync::<ContextVar<u8>>();
+    send_and_sync::<Token<u8>>();
+    send_and_sync::<Error>();
+    send_and_sync::<Cancelled>();
+    send_and_sync::<IoError>();
+    send_and_sync::<ResolveError>();
+    send_and_sync::<AnyFuture>();
+    send_and_sync::<Address>();
+    send_and_sync::<ThreadPool>();
+};
+
 /// What a loop waits with, and what a selector of one's own is made of.
 pub mod selector {
     #[cfg(target_os = "linux")]

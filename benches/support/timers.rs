@@ -186,7 +186,8 @@ mod cancel {
 
     async fn poll_once(future: impl Future) {
         let mut future = pin!(future);
-        poll_fn(|cx| Poll::Ready(assert!(future.as_mut().poll(cx).is_pending()))).await;
+        let pending = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await;
+        assert!(pending);
     }
 
     pub(super) fn asyncio(count: u64) -> Duration {

@@ -219,7 +219,7 @@ fn a_wait_that_was_dropped_by_close_leaves_the_future_alone() {
     let reports = handler(&event_loop);
     let future = event_loop.create_future();
     let awaited = future.clone();
-    let task = event_loop.create_task(async move { awaited.await });
+    let task = event_loop.create_task(awaited);
     tick(&event_loop);
     event_loop.close().unwrap();
     assert!(task.cancelled());

@@ -109,6 +109,43 @@ fn select_completes_with_the_branch_that_was_polled_first() {
     assert!(task.result().unwrap());
 }
 
+/// The macros of `futures`, each with the same outcome as above.
+#[test]
+fn the_macros_do_as_the_functions() {
+    let _deadline = support::deadline();
+    let (event_loop, _clock) = virtual_loop();
+    let ten = Duration::from_millis(10);
+    let joined = cancelled_while_waiting(&event_loop, async move {
+        let (one, two, three) = futures::join!(sleep(ten), sleep(ten), sleep(ten));
+        Ok([one, two, three].map(|slept| is_cancelled(&slept)))
+    });
+    assert_eq!(event_loop.run_until_complete(joined).unwrap(), [true, false, false]);
+    let tried = cancelled_while_waiting(&event_loop, async {
+        futures::try_join!(long(), long())?;
+        Ok(())
+    });
+    tick(&event_loop);
+    assert!(tried.cancelled());
+    let biased = cancelled_while_waiting(&event_loop, async {
+        let (mut one, mut two) = (long().fuse(), long().fuse());
+        futures::select_biased! {
+            first = one => Ok(is_cancelled(&first)),
+            _ = two => Ok(false),
+        }
+    });
+    tick(&event_loop);
+    assert!(biased.result().unwrap());
+    let selected = cancelled_while_waiting(&event_loop, async {
+        let (mut one, mut two) = (long().fuse(), long().fuse());
+        futures::select! {
+            either = one => Ok(is_cancelled(&either)),
+            or = two => Ok(is_cancelled(&or)),
+        }
+    });
+    tick(&event_loop);
+    assert!(selected.result().unwrap());
+}
+
 #[test]
 fn exactly_one_child_of_futures_unordered_has_it() {
     let _deadline = support::deadline();
