@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    context::{self, ContextRef},
+    context::{self, Context, ContextRef},
     error::{Error, Result},
     event_loop::{
         EventLoop,
@@ -85,6 +85,7 @@ trait HandleState<R>: RunHandle {
     fn cancelled(&self) -> bool;
     fn poll(&self, cx: &Cx<'_>) -> Poll<Result<R>>;
     fn loop_id(&self) -> u64;
+    fn context(&self) -> Context;
     /// The error that the callback was born with.
     fn error(&self) -> Option<Error>;
     fn as_run(self: Rc<Self>) -> Rc<dyn RunHandle>;
@@ -226,6 +227,16 @@ impl<R: 'static, F: FnOnce() -> R + 'static> HandleState<R> for HandleCell<F, R>
         self.loop_id
     }
 
+    fn context(&self) -> Context {
+        // Kept as one that is shared from now on, so that whoever asks sees what the callback sees.
+        let context = match self.context.take() {
+            ContextRef::Shared(context) => context,
+            ContextRef::Bare(vars) => Context::from_vars(vars, 0),
+        };
+        self.context.set(ContextRef::Shared(context.clone()));
+        context
+    }
+
     fn error(&self) -> Option<Error> {
         let stage = self.stage.replace(Stage::Taken);
         let error = match &stage {
@@ -284,6 +295,13 @@ impl<R: 'static> Handle<R> {
     /// asyncio: `Handle.cancelled`.
     pub fn cancelled(&self) -> bool {
         self.state.cancelled()
+    }
+
+    /// The context that the callback will run in; an empty one once it has run or was cancelled.
+    ///
+    /// asyncio: `Handle.get_context`.
+    pub fn get_context(&self) -> Context {
+        self.state.context()
     }
 
     /// The handle as reports carry it, to compare with.
@@ -395,6 +413,13 @@ impl<R: 'static> TimerHandle<R> {
     /// asyncio: `Handle.cancelled`.
     pub fn cancelled(&self) -> bool {
         self.handle.cancelled()
+    }
+
+    /// The context that the callback will run in; an empty one once it has run or was cancelled.
+    ///
+    /// asyncio: `Handle.get_context`.
+    pub fn get_context(&self) -> Context {
+        self.handle.get_context()
     }
 
     /// The handle as reports carry it, to compare with.

@@ -10,7 +10,7 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     net::{RecvFlags, SendFlags},
 };
-use socket2::{Domain, SockAddr, SockRef, Socket};
+use socket2::{SockAddr, SockRef, Socket};
 
 use crate::{error::Result, sys::addr::Address};
 
@@ -61,8 +61,14 @@ fn recv_datagram(fd: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> io::Resu
 
 /// Sends what the system takes of `data`; a broken connection is an error, not a signal.
 pub(crate) fn send(fd: BorrowedFd<'_>, data: &[u8]) -> io::Result<usize> {
-    uninterrupted(|| Ok(rustix::net::send(fd, data, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?))
+    uninterrupted(|| Ok(rustix::net::send(fd, data, SEND_FLAGS)?))
 }
+
+#[cfg(not(target_vendor = "apple"))]
+const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+/// There is no such flag here; std lets every Rust program ignore the signal.
+#[cfg(target_vendor = "apple")]
+const SEND_FLAGS: SendFlags = SendFlags::DONTWAIT;
 
 /// Sends a datagram.
 pub(crate) fn send_to(fd: BorrowedFd<'_>, data: &[u8], address: &SockAddr) -> io::Result<usize> {
@@ -136,7 +142,7 @@ pub(crate) fn is_nonblocking(fd: impl AsFd) -> io::Result<bool> {
 /// The family, type and protocol of a socket, for the resolver.
 pub(crate) fn parameters(fd: BorrowedFd<'_>) -> io::Result<(i32, i32)> {
     let socket = SockRef::from(&fd);
-    Ok((socket.domain().map(Domain::into)?, socket.r#type()?.into()))
+    Ok((socket.local_addr()?.family().into(), socket.r#type()?.into()))
 }
 
 fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {

@@ -77,13 +77,11 @@ use crate::{
 /// A task's result is its coroutine's: nobody else can set it.
 ///
 /// ```compile_fail
-/// # // TASK-006
 /// let event_loop = asyncio::new_event_loop().unwrap();
 /// event_loop.create_task(async { Ok("ko") }).set_result("x");
 /// ```
 ///
 /// ```compile_fail
-/// # // TASK-006
 /// let event_loop = asyncio::new_event_loop().unwrap();
 /// event_loop.create_task(async { Ok("ko") }).set_exception(asyncio::Error::cancelled());
 /// ```

@@ -251,11 +251,13 @@ fn a_thread_that_waits_is_told_when_the_loop_closes() {
     let event_loop = new_loop();
     handler(&event_loop);
     let threadsafe = event_loop.threadsafe();
-    let (asked, was_asked) = mpsc::channel();
+    let ((asked, was_asked), (closed, was_closed)) = (mpsc::channel(), mpsc::channel());
     let thread = thread::spawn(move || {
         let running = threadsafe.run_coroutine_threadsafe(async || sleep(MINUTE).await);
         asked.send(()).unwrap();
         let first = running.result(None);
+        // Until then a call may still be taken, and cancelled by the rest of the close.
+        was_closed.recv().unwrap();
         (first, threadsafe.call_soon_threadsafe(|| ()).result(None))
     });
     was_asked.recv().unwrap();
@@ -265,6 +267,7 @@ fn a_thread_that_waits_is_told_when_the_loop_closes() {
     // One call is under way and has not been run either.
     let queued = event_loop.call_soon_threadsafe(|| ());
     event_loop.close().unwrap();
+    closed.send(()).unwrap();
     let (first, second) = thread.join().unwrap();
     assert_error(first, ErrorKind::Cancelled, "cancelled");
     assert_error(second, ErrorKind::Runtime, CLOSED);

@@ -36,7 +36,7 @@ fn async_channel_carries_between_tasks() {
         for consumer in consumers {
             sum += consumer.await?;
         }
-        assert_eq!(sum, (0..100).sum());
+        assert_eq!(sum, (0..100).sum::<i32>());
         Ok(())
     });
 }

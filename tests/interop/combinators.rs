@@ -131,7 +131,11 @@ fn futures_unordered_polls_only_who_was_woken() {
 #[test]
 fn stream_combinators_limit_what_runs_at_once() {
     let (sum, taken) = timed(async {
-        stream::iter(0..6).map(|_| after(10)).buffer_unordered(2).try_fold(0, |sum, ten| async move { Ok(sum + ten) }).await
+        stream::iter(0..6)
+            .map(|_| after(10))
+            .buffer_unordered(2)
+            .try_fold(0, |sum, ten| async move { Ok(sum + ten) })
+            .await
     });
     assert_eq!((sum, taken), (60, Duration::from_millis(30)));
     let ((), taken) = timed(async {

@@ -127,15 +127,12 @@ fn a_thread_pool_works_for_our_loop() {
         let (sum, thread) = thread::scope(|scope| {
             let pool = &pool;
             let worker = scope.spawn(move || smol::block_on(pool.run(stopped.recv())).is_err());
-            // The main thread is ours: a nested loop is refused, so the tasks are awaited outside of this scope.
             let handles: Vec<_> = (0..10).map(|number| pool.spawn(async move { number * number })).collect();
             let sum: i32 = handles.into_iter().map(smol::block_on).sum();
             drop(stop);
             (sum, worker.join().unwrap())
         });
         assert_eq!((sum, thread), (285, true));
-        let pool = Rc::new(futures::executor::LocalPool::new().spawner());
-        drop(pool);
         Ok(())
     });
 }

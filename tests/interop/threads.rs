@@ -15,7 +15,8 @@ use crate::support;
 fn foreign_timers_and_sockets_wake_our_tasks() {
     // async-io has a reactor thread of its own; its wakes come from there.
     support::run(async {
-        let (mut one, mut two) = (smol::Timer::after(Duration::from_millis(5)).fuse(), Box::pin(sleep(Duration::from_secs(60)).fuse()));
+        let foreign = smol::Timer::after(Duration::from_millis(5));
+        let (mut one, mut two) = (FutureExt::fuse(foreign), Box::pin(sleep(Duration::from_secs(60)).fuse()));
         let first = futures::select! {
             _ = one => "foreign",
             _ = two => "ours",
@@ -48,7 +49,8 @@ fn children_of_one_combinator_are_woken_by_many_threads() {
         let mut threads = Vec::new();
         while !senders.is_empty() {
             let part: Vec<_> = senders.drain(..20).collect();
-            threads.push(thread::spawn(move || part.into_iter().for_each(|(index, sender)| sender.send(index).unwrap())));
+            threads
+                .push(thread::spawn(move || part.into_iter().for_each(|(index, sender)| sender.send(index).unwrap())));
         }
         let mut seen: Vec<_> = children.map(Result::unwrap).collect().await;
         seen.sort_unstable();
@@ -81,7 +83,7 @@ fn two_loops_talk_through_foreign_channels() {
         Ok(total)
     });
     b.join().unwrap().unwrap();
-    assert_eq!(total.unwrap(), (1..=200).sum());
+    assert_eq!(total.unwrap(), (1..=200).sum::<u32>());
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn without_a_running_loop_there_is_no_current_task() {
 fn all_tasks_lists_what_is_not_done() {
     support::run(async {
         let main = current_task()?.unwrap();
-        assert_eq!(asyncio::all_tasks()?, [main.clone()]);
+        assert_eq!(asyncio::all_tasks()?, std::slice::from_ref(&main));
         let task = create_task(async { Ok(()) });
         assert_eq!(asyncio::all_tasks()?.len(), 2);
         assert!(asyncio::all_tasks()?.contains(&task.any()));

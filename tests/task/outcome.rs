@@ -6,6 +6,15 @@ use asyncio::{Error, ErrorKind, create_task, sleep};
 
 use crate::support::{self, failure, handler, new_loop, tick};
 
+/// TASK-006: there is no way to set a task's result but its coroutine (`compile_fail` in the page of `Task`).
+#[test]
+fn a_tasks_result_is_its_coroutines() {
+    let event_loop = new_loop();
+    let task = event_loop.create_task(async { Ok("ko") });
+    assert_eq!(event_loop.run_until_complete(&task).unwrap(), "ko");
+    assert_eq!(task.result().unwrap(), "ko");
+}
+
 /// TASK-005
 #[test]
 fn a_task_may_be_awaited_twice_by_reference() {

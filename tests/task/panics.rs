@@ -6,8 +6,8 @@ use asyncio::{Error, ErrorKind, Task, create_task, sleep};
 
 use crate::support::{self, Gate, Record, failure, handler, new_loop, tick};
 
-fn panics(text: &'static str) -> impl Future<Output = asyncio::Result<u8>> {
-    async move { if text.is_empty() { Ok(0) } else { panic!("{text}") } }
+async fn panics(text: &'static str) -> asyncio::Result<u8> {
+    if text.is_empty() { Ok(0) } else { panic!("{text}") }
 }
 
 /// A value whose drop panics.
