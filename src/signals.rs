@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    panic::Location,
+    panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind},
     rc::Rc,
     sync::{
         Arc,
@@ -40,9 +40,16 @@ struct Handler {
 }
 
 impl Drop for Handlers {
+    /// A drop of the user's that panics keeps no other handler from being dropped; the last panic goes on, to be reported.
     fn drop(&mut self) {
+        let mut panicked = None;
         for (_, handler) in self.callbacks.take() {
-            handler.callback.deactivate();
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| handler.callback.deactivate())) {
+                panicked = Some(payload);
+            }
+        }
+        if let Some(payload) = panicked {
+            resume_unwind(payload);
         }
     }
 }
