@@ -18,10 +18,10 @@ fn main() {
     let test = arguments.iter().any(|argument| argument == "--test");
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
     let rounds = if test { 1 } else { ROUNDS };
-    let groups =
-        [tasks::GROUPS, timers::GROUPS, &[timers::TIMER_LATENESS], threads::GROUPS, sockets::GROUPS].concat_refs();
+    let lists = [tasks::GROUPS, timers::GROUPS, &[timers::TIMER_LATENESS], threads::GROUPS, sockets::GROUPS];
+    let wanted = |group: &&Group| filter.is_none_or(|filter| group.name.contains(filter.as_str()));
     println!("| work | ns | of tokio | of smol | of raw | reach |\n|---|--:|--:|--:|--:|--:|");
-    for group in groups.into_iter().filter(|group| filter.is_none_or(|filter| group.name.contains(filter.as_str()))) {
+    for group in lists.into_iter().flatten().filter(wanted) {
         let count = if test { group.count.min(100) } else { group.count };
         print_rows(group, &measure(group, count, rounds));
     }
@@ -49,16 +49,5 @@ fn print_rows(group: &Group, times: &[f64]) {
         let reach = group.reach.map_or(String::new(), |(share, peer)| format!("{share} of {peer}"));
         let title = name.replace("asyncio", group.name);
         println!("| {title} | {time:.0} | {} | {} | {} | {reach} |", ratio("tokio"), ratio("smol"), ratio("raw epoll"));
-    }
-}
-
-/// The groups of several lists, in order.
-trait ConcatRefs {
-    fn concat_refs(self) -> Vec<&'static Group>;
-}
-
-impl<const N: usize> ConcatRefs for [&'static [Group]; N] {
-    fn concat_refs(self) -> Vec<&'static Group> {
-        self.into_iter().flatten().collect()
     }
 }

@@ -83,7 +83,7 @@ mod idle {
     async fn note<F: Future>(begun: Rc<Cell<u64>>, wait: F) {
         begun.set(begun.get() + 1);
         drop(begun);
-        wait.await;
+        drop(wait.await);
     }
 
     pub(super) fn asyncio<F: Future + 'static>(wait: impl Fn() -> F + 'static) -> Idle {

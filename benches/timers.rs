@@ -4,4 +4,5 @@ mod support;
 
 fn main() {
     support::run_criterion(support::timers::GROUPS);
+    support::run_criterion(&[support::timers::TIMER_LATENESS]);
 }

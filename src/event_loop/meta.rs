@@ -121,6 +121,14 @@ impl TaskMeta {
         self.flags.fetch_or(bits, Ordering::SeqCst)
     }
 
+    /// Notes a look at the outcome of a task that is done: only a failure is ever reported.
+    #[inline]
+    pub(crate) fn see(&self) {
+        if self.has(flag::FAILED) {
+            self.add(flag::SEEN);
+        }
+    }
+
     #[inline]
     pub(crate) fn is_done(&self) -> bool {
         self.has(flag::DONE)
@@ -288,6 +296,9 @@ impl TaskMeta {
     #[must_use]
     #[inline]
     pub(crate) fn drop_handle(&self) -> bool {
+        if self.is_done() && !self.has(flag::FAILED) {
+            return false; // nothing will be reported, so that nobody asks for the count any more
+        }
         let last = self.handles.fetch_sub(1, Ordering::SeqCst) == 1;
         // In one order with the end of the task, which sets the flag and then counts: one of the two sees the other.
         last && self.flags.load(Ordering::SeqCst) & flag::FAILED != 0 && self.claim_report()

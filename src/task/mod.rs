@@ -266,7 +266,7 @@ impl<T: 'static> Task<T> {
                 Poll::Pending => return None,
             }
         }
-        self.task.add(flag::SEEN);
+        self.task.see();
         Some(match &*stage {
             Stage::Done(outcome) => outcome.clone(),
             Stage::Running(_) | Stage::Taken => Err(already_taken()),
@@ -361,7 +361,7 @@ impl<T: 'static> StdFuture for Task<T> {
         if this.task.is_done() && this.leaf.is_fresh() {
             let polled = this.take(cx);
             if polled.is_ready() {
-                this.task.add(flag::SEEN);
+                this.task.see();
                 return polled;
             }
         }
@@ -381,7 +381,7 @@ impl<T: 'static> StdFuture for Task<T> {
         }
         let polled = this.take(cx);
         if polled.is_ready() {
-            this.task.add(flag::SEEN);
+            this.task.see();
             this.place = None;
             this.leaf.resume();
             return polled;
