@@ -1,6 +1,12 @@
 //! One error type for everything that can go wrong, with asyncio's names.
 
-use std::{any::Any, error::Error as StdError, fmt, io, sync::Arc};
+use std::{
+    any::Any,
+    error::Error as StdError,
+    fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 /// What every fallible call of this crate gives; a coroutine is a future with this output.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -253,7 +259,16 @@ impl Error {
         }
     }
 
-    /// The text of what `catch_unwind` caught.
+    /// What `catch_unwind` caught, as an error. The payload is dropped; where its drop panics in turn, it is leaked.
+    pub(crate) fn from_panic(payload: Box<dyn Any + Send>) -> Self {
+        let error = Error::panicked(&*payload);
+        if let Err(another) = catch_unwind(AssertUnwindSafe(move || drop(payload))) {
+            std::mem::forget(another);
+        }
+        error
+    }
+
+    /// The text of a panic.
     pub(crate) fn panicked(payload: &(dyn Any + Send)) -> Self {
         let text = payload
             .downcast_ref::<&str>()

@@ -174,7 +174,7 @@ impl EventLoop {
         let result = Outcome { future: Some(future.clone()), shared: self.inner.shared.clone() };
         let submitted = executor.submit(Box::new(move || {
             if result.is_wanted() {
-                let outcome = catch_unwind(AssertUnwindSafe(job)).map_err(|payload| Error::panicked(&*payload));
+                let outcome = catch_unwind(AssertUnwindSafe(job)).map_err(Error::from_panic);
                 result.deliver(outcome);
             }
         }));

@@ -209,7 +209,11 @@ pub mod selector {
 
 /// The traits, `Result`, `Error` and the free functions.
 pub mod prelude {
-    pub use crate::{Clock, Error, Executor, Resolver, Result, ToAddress, ToSignal};
+    pub use crate::{
+        Clock, Error, Executor, IntoCoroutine, Resolver, Result, ToAddress, ToSignal, all_tasks, block_on, cancellable,
+        copy_context, create_task, current_task, ensure_future, get_event_loop, get_running_loop, new_event_loop, ok,
+        run, run_coroutine_threadsafe, selector::Selector, set_event_loop, sleep, sleep_until, to_thread, wrap_future,
+    };
 }
 
 /// The README's program is a doc test.

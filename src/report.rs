@@ -1,6 +1,10 @@
 //! Where reports go when nobody handles them: `tracing`, or stderr where no subscriber is set.
 
-use std::{fmt, panic::Location};
+use std::{
+    fmt,
+    io::{self, Write as _},
+    panic::{AssertUnwindSafe, Location, catch_unwind},
+};
 
 use tracing::subscriber::NoSubscriber;
 
@@ -13,19 +17,27 @@ fn is_heard() -> bool {
 
 /// Writes an ERROR record.
 pub(crate) fn error(text: &str) {
-    if is_heard() {
-        tracing::error!(target: "asyncio", "{text}");
-    } else {
-        eprintln!("{text}");
-    }
+    write(text, || tracing::error!(target: "asyncio", "{text}"));
 }
 
 /// Writes a WARN record.
 pub(crate) fn warning(text: &str) {
-    if is_heard() {
-        tracing::warn!(target: "asyncio", "{text}");
-    } else {
-        eprintln!("{text}");
+    write(text, || tracing::warn!(target: "asyncio", "{text}"));
+}
+
+/// Reports come from drops and from the loop's edge: a subscriber that panics or a stderr that is closed must not end
+/// what they report about.
+fn write(text: &str, trace: impl FnOnce()) {
+    let written = catch_unwind(AssertUnwindSafe(|| {
+        if is_heard() {
+            trace();
+        } else {
+            // Nobody is left to tell.
+            let _ = writeln!(io::stderr(), "{text}");
+        }
+    }));
+    if let Err(payload) = written {
+        drop(Error::from_panic(payload));
     }
 }
 

@@ -6,7 +6,7 @@ use crate::event_loop::{
     EventLoop,
     handle::RunHandle,
     turn::Ready,
-    waiters::{Waiter, Waiters},
+    waiters::{Waiter, Waiters, wake},
 };
 
 /// Names a stored callback; stale once the callback was scheduled or removed.
@@ -47,7 +47,7 @@ impl EventLoop {
     pub(crate) fn notify(&self, waiters: Waiters) {
         for waiter in waiters.into_iter() {
             match waiter {
-                Waiter::Waker(waker) => waker.wake(),
+                Waiter::Waker(waker) => wake(waker),
                 Waiter::Callback(key) => {
                     let callback = self.inner.callbacks.borrow_mut().remove(key);
                     if let Some(callback) = callback {

@@ -190,7 +190,9 @@ impl EventLoop {
     ///
     /// asyncio: `loop.default_exception_handler`.
     pub fn default_exception_handler(&self, context: &ExceptionContext) {
-        report::error(&context.to_string());
+        let text = catch_unwind(AssertUnwindSafe(|| context.to_string()));
+        // The Display of a user's error panicked: the message is what is left.
+        report::error(&text.unwrap_or_else(|payload| format!("{}\n{}", context.message, Error::from_panic(payload))));
     }
 
     /// Gives `context` to the exception handler.
@@ -203,7 +205,7 @@ impl EventLoop {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| handler(self, context))) {
             let mut record = String::from("Unhandled error in exception handler");
             // Writing to a `String` cannot fail.
-            let _ = write!(record, ": {}\ncontext: {context}", Error::panicked(&*payload));
+            let _ = write!(record, ": {}\ncontext: {context}", Error::from_panic(payload));
             report::error(&record);
         }
     }

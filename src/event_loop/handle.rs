@@ -20,6 +20,7 @@ use crate::{
         running::{self, WeakLoop},
         scope::Leaf,
         timers::TimerKey,
+        waiters::wake,
     },
 };
 
@@ -75,7 +76,7 @@ impl fmt::Display for HandleSummary {
 pub struct Handle<R> {
     state: Rc<dyn HandleState<R>>,
     leaf: Leaf,
-    /// Set where the callback could not be scheduled; cleared by a look at the error.
+    /// Set where the callback could not be scheduled, and while somebody waits; cleared by a look at the outcome.
     unread: bool,
 }
 
@@ -86,6 +87,8 @@ trait HandleState<R>: RunHandle {
     fn poll(&self, cx: &Cx<'_>) -> Poll<Result<R>>;
     fn loop_id(&self) -> u64;
     fn context(&self) -> Context;
+    /// Nobody waits any more.
+    fn forget_waker(&self);
     /// The error that the callback was born with.
     fn error(&self) -> Option<Error>;
     fn as_run(self: Rc<Self>) -> Rc<dyn RunHandle>;
@@ -147,7 +150,7 @@ impl<R: 'static, F: FnOnce() -> R + 'static> HandleCell<F, R> {
     fn finish(&self, outcome: Result<R>) {
         self.stage.set(Stage::Done(outcome));
         if let Some(waker) = self.waker.take() {
-            waker.wake();
+            wake(waker);
         }
     }
 
@@ -156,7 +159,7 @@ impl<R: 'static, F: FnOnce() -> R + 'static> HandleCell<F, R> {
         let context = self.context.take();
         // Before the drop, which is other people's code and may panic: nobody is left waiting then.
         if let Some(waker) = self.waker.take() {
-            waker.wake();
+            wake(waker);
         }
         drop((callback, context));
     }
@@ -169,7 +172,7 @@ impl<R: 'static, F: FnOnce() -> R + 'static> RunHandle for HandleCell<F, R> {
         let (outcome, _left) = match context::enter(self.context.take(), 0) {
             Ok(entered) => {
                 let outcome = catch_unwind(AssertUnwindSafe(callback));
-                (outcome.map_err(|payload| Error::panicked(&*payload)), entered.leave())
+                (outcome.map_err(Error::from_panic), entered.leave())
             }
             Err(error) => (Err(error), ContextRef::default()),
         };
@@ -225,6 +228,10 @@ impl<R: 'static, F: FnOnce() -> R + 'static> HandleState<R> for HandleCell<F, R>
 
     fn loop_id(&self) -> u64 {
         self.loop_id
+    }
+
+    fn forget_waker(&self) {
+        drop(self.waker.take());
     }
 
     fn context(&self) -> Context {
@@ -324,6 +331,7 @@ impl<R: 'static> StdFuture for Handle<R> {
             this.leaf.resume();
             return polled;
         }
+        this.unread = true;
         this.leaf.suspend(running::current().as_ref(), cx);
         Poll::Pending
     }
@@ -333,15 +341,16 @@ impl<R> Drop for Handle<R> {
     #[inline]
     fn drop(&mut self) {
         if self.unread {
+            self.state.forget_waker();
             report_unread(self.state.error(), self.state.summary().created, self.state.loop_id());
         }
     }
 }
 
-/// Reports the error of a callback that could not be scheduled and that nobody awaited.
+/// Reports the error of a callback that could not be scheduled, or that failed while somebody waited who did not look.
 #[cold]
 fn report_unread(error: Option<Error>, created: &'static Location<'static>, loop_id: u64) {
-    let Some(error) = error else { return };
+    let Some(error) = error.filter(|error| !error.is_cancelled()) else { return };
     let context =
         ExceptionContext::new("Handle exception was never retrieved").exception(error).source_location(created);
     match running::by_id(loop_id) {

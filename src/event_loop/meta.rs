@@ -65,8 +65,8 @@ pub(crate) mod flag {
 }
 
 pub(super) mod local {
-    /// The variables are in the loop's table between steps: there are some.
-    pub(in crate::event_loop) const VARS: u8 = 64;
+    /// The loop's table holds something for the next step: variables, or what the task waits for.
+    pub(in crate::event_loop) const TABLE: u8 = 64;
     pub(in crate::event_loop) const STARTED: u8 = 1;
     /// A cancellation waits to be taken (asyncio: `_must_cancel`). Counted by `scope::marks`.
     pub(in crate::event_loop) const MARKED: u8 = 2;
@@ -248,6 +248,14 @@ impl TaskMeta {
             return Some(self.take_mark().unwrap_or_default());
         }
         if self.local(local::KEPT) { None } else { self.take_mark() }
+    }
+
+    /// Ends a task as cancelled whose coroutine is gone; the caller tells those who wait.
+    pub(super) fn end_unfinished(&self) -> Waiters {
+        self.with_rare(|rare| rare.error = Some(Error::cancelled()));
+        // As at every end: first the flag, then the list under the lock.
+        self.add(flag::DONE | flag::CANCELLED);
+        self.with_rare(|rare| std::mem::take(&mut rare.waiters))
     }
 
     /// Lets the next step drop the coroutine. On the loop's thread only.

@@ -210,6 +210,12 @@ impl EventLoop {
         self.inner.running.get()
     }
 
+    /// Whether this is the loop whose code runs on this thread now: a loop that runs may have another one on top of it,
+    /// which is being closed.
+    pub(crate) fn is_the_running_one(&self) -> bool {
+        running::with(|running| running == Some(self))
+    }
+
     /// Whether [`close`](Self::close) was called.
     ///
     /// asyncio: `loop.is_closed`.

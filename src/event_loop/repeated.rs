@@ -69,7 +69,7 @@ impl<F: FnMut() + 'static> RunHandle for RepeatedHandle<F> {
             Ok(entered) => {
                 let outcome = catch_unwind(AssertUnwindSafe(&mut callback));
                 self.context.set(entered.leave());
-                outcome.map_err(|payload| Error::panicked(&*payload))
+                outcome.map_err(Error::from_panic)
             }
             Err(error) => {
                 self.context.set(kept);

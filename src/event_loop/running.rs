@@ -3,9 +3,11 @@
 use std::{
     cell::{Cell, RefCell},
     mem::ManuallyDrop,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use crate::{
+    context,
     error::{Error, Result},
     event_loop::{EventLoop, threadsafe::Shared},
     report,
@@ -22,14 +24,21 @@ thread_local! {
     static SET_CALLED: Cell<bool> = const { Cell::new(false) };
     /// The loops that were made here and are not gone: where keys of other threads' objects lead back to.
     static LOCAL: RefCell<Vec<WeakLoop>> = const { RefCell::new(Vec::new()) };
-    static MARK: u8 = const { 0 };
+    /// Zero until somebody asks.
+    static MARK: Cell<usize> = const { Cell::new(0) };
 }
 
 pub(crate) type WeakLoop = std::rc::Weak<crate::event_loop::Inner>;
 
-/// A number that no other living thread has.
+/// A number that no other thread has or had.
 pub(crate) fn thread_mark() -> usize {
-    MARK.with(|mark| std::ptr::from_ref(mark) as usize)
+    static LAST: AtomicUsize = AtomicUsize::new(0);
+    MARK.with(|mark| {
+        if mark.get() == 0 {
+            mark.set(LAST.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+        mark.get()
+    })
 }
 
 /// Lends the running loop. `look` must not run foreign code.
@@ -68,7 +77,9 @@ impl Drop for RunningGuard {
 }
 
 pub(crate) fn register(event_loop: WeakLoop) {
-    LOCAL.with_borrow_mut(|local| {
+    // In the thread's last moments there is no list any more; such a loop is found while it runs only.
+    let _ = LOCAL.try_with(|local| {
+        let mut local = local.borrow_mut();
         local.retain(|known| known.strong_count() > 0);
         local.push(event_loop);
     });
@@ -126,10 +137,11 @@ pub fn get_event_loop() -> Result<EventLoop> {
     if let Ok(running) = require() {
         return Ok(running);
     }
-    if let Some(event_loop) = SET.with_borrow(Clone::clone) {
+    let set = SET.try_with(|set| set.borrow().clone());
+    if let Ok(Some(event_loop)) = set {
         return Ok(event_loop);
     }
-    if SET_CALLED.get() || !signal::on_main_thread() {
+    if set.is_err() || SET_CALLED.get() || !signal::on_main_thread() {
         let thread = std::thread::current();
         let name = thread.name().unwrap_or("unnamed");
         return Err(Error::Runtime(format!("There is no current event loop in thread '{name}'.").into()));
@@ -147,10 +159,13 @@ pub fn get_event_loop() -> Result<EventLoop> {
 /// asyncio: `asyncio.set_event_loop`.
 pub fn set_event_loop<'a>(event_loop: impl Into<Option<&'a EventLoop>>) {
     // What ends with the thread ends in the reverse order of its first use: closing the loop needs these.
-    drop(crate::context::current_vars());
-    LOCAL.with_borrow(|_| ());
+    let kept = context::is_available() && LOCAL.try_with(|_| ()).is_ok();
+    if !kept {
+        return; // the thread's last moments: it could not close the loop any more
+    }
     SET_CALLED.set(true);
-    let before = SET.replace(event_loop.into().map(EventLoop::bare));
+    let next = event_loop.into().map(EventLoop::bare);
+    let before = SET.try_with(|set| set.replace(next));
     drop(before);
 }
 

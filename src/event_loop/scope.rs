@@ -47,6 +47,17 @@ pub(crate) enum Waiting {
     Future(Arc<dyn CancelTarget>),
 }
 
+impl Waiting {
+    /// What tells this from what others wait for; an address is never odd.
+    pub(crate) fn target(&self) -> usize {
+        match self {
+            Waiting::Nothing => 0,
+            Waiting::Task(key) => (key.number as usize) << 1 | 1,
+            Waiting::Future(future) => Arc::as_ptr(future).cast::<()>().addr(),
+        }
+    }
+}
+
 /// The part of an awaitable that takes cancellations. Plain data: the awaitable may cross threads.
 ///
 /// ```text
@@ -59,8 +70,8 @@ pub(crate) struct Leaf {
     suspended: bool,
     /// The task that knows our waker, which is not its own, and the place where it does.
     foreign: Option<(u64, TaskKey, usize)>,
-    /// The task that forwards its cancellation to what we wait for.
-    forwards: Option<(u64, TaskKey)>,
+    /// The task that forwards its cancellation to what we wait for, and what that is. Until the task's next step.
+    forwards: Option<(u64, TaskKey, usize)>,
 }
 
 impl Leaf {
@@ -108,9 +119,17 @@ impl Leaf {
         if !own || self.foreign.is_some() {
             self.suspend_foreign(event_loop, key, own, cx.waker());
         }
-        let forwards = Some((event_loop.inner.shared.id, key));
-        if self.forwards != forwards && event_loop.inner.tasks.borrow_mut().set_waiting(key, waiting) {
-            self.forwards = forwards;
+        let (mut target, id) = (0, event_loop.inner.shared.id);
+        let waiting = || {
+            let waiting = waiting();
+            target = waiting.target();
+            waiting
+        };
+        if self.forwards.is_some_and(|before| (before.0, before.1) != (id, key)) {
+            self.withdraw(); // it was polled by another task before
+        }
+        if event_loop.inner.tasks.borrow_mut().set_waiting(key, waiting) {
+            self.forwards = Some((id, key, target));
         }
     }
 
@@ -127,17 +146,18 @@ impl Leaf {
     #[inline]
     pub(crate) fn resume(&mut self) {
         self.suspended = false;
-        if let Some((id, key)) = self.forwards.take() {
-            self.withdraw(id, key);
+        if self.forwards.is_some() {
+            self.withdraw();
         }
         if self.foreign.is_some() {
             self.withdraw_foreign();
         }
     }
 
-    fn withdraw(&self, id: u64, key: TaskKey) {
+    fn withdraw(&mut self) {
+        let Some((id, key, target)) = self.forwards.take() else { return };
         // Elsewhere than on the loop's thread nothing can be withdrawn; a stale target is harmless.
-        let take = |event_loop: &EventLoop| event_loop.inner.tasks.borrow_mut().take_waiting(key);
+        let take = |event_loop: &EventLoop| event_loop.inner.tasks.borrow_mut().take_waiting(key, target);
         let here = running::with(|running| running.filter(|running| running.inner.shared.id == id).map(take));
         let waiting = here.or_else(|| running::by_id(id).as_ref().map(take));
         drop(waiting);

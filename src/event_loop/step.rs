@@ -37,7 +37,7 @@ use crate::{
         scope::Waiting,
         threadsafe::Job,
         turn::Ready,
-        waiters::Waiters,
+        waiters::{Waiters, wake},
     },
 };
 
@@ -148,6 +148,13 @@ impl Tasks {
         self.get_mut(key).and_then(|slot| slot.vars.take())
     }
 
+    /// What a step begins with: the variables; and what the task waited for, to be dropped: it says anew what it waits
+    /// for, or waits for it no more.
+    fn take_for_step(&mut self, key: TaskKey) -> (Vars, Waiting) {
+        let taken = self.get_mut(key).map(|slot| (slot.vars.take(), std::mem::take(&mut slot.waiting)));
+        taken.unwrap_or_default()
+    }
+
     /// Gives the slot for the caller to drop: what the task waited for may be the last of its kind.
     #[inline]
     fn remove(&mut self, key: TaskKey) -> Option<TaskSlot> {
@@ -164,15 +171,19 @@ impl Tasks {
         match self.get_mut(key) {
             Some(slot) if matches!(slot.waiting, Waiting::Nothing) => {
                 slot.waiting = waiting();
+                slot.task.set_local(local::TABLE);
                 true
             }
             _ => false,
         }
     }
 
-    /// Gives what the task waited for, for the caller to drop.
-    pub(crate) fn take_waiting(&mut self, key: TaskKey) -> Waiting {
-        self.get_mut(key).map_or(Waiting::Nothing, |slot| std::mem::take(&mut slot.waiting))
+    /// Gives what the task waits for, if that is `target`, for the caller to drop.
+    pub(crate) fn take_waiting(&mut self, key: TaskKey, target: usize) -> Waiting {
+        match self.get_mut(key) {
+            Some(slot) if slot.waiting.target() == target => std::mem::take(&mut slot.waiting),
+            _ => Waiting::Nothing,
+        }
     }
 
     pub(crate) fn waiting(&mut self, key: TaskKey) -> Waiting {
@@ -200,7 +211,7 @@ impl TaskRef {
             Some(wakers.collect::<Vec<_>>())
         });
         self.waker.wake_by_ref();
-        foreign.into_iter().flatten().for_each(Waker::wake);
+        foreign.into_iter().flatten().for_each(wake);
     }
 }
 
@@ -235,7 +246,7 @@ where
     let (runnable, outcome) = unsafe { async_task::Builder::new().metadata(meta).spawn_unchecked(driver, schedule) };
     let task = TaskRef { waker: runnable.waker(), meta: NonNull::from(runnable.metadata()) };
     if vars.is_some() {
-        task.set_local(local::VARS);
+        task.set_local(local::TABLE);
     }
     entry.insert(TaskSlot { task: task.clone(), vars, waiting: Waiting::Nothing });
     drop(tasks);
@@ -292,7 +303,7 @@ impl<T, F: StdFuture<Output = Result<T>>> StdFuture for Driver<'_, F> {
                 return Poll::Ready(Err(error));
             }
         };
-        let outer = event_loop.inner.current.replace(Some(BorrowedTask::new(meta, cx.waker())));
+        let polling = Polling::begin(&event_loop, meta, cx.waker());
         let polled = match coroutine.as_mut().as_pin_mut() {
             Some(coroutine) => catch_unwind(AssertUnwindSafe(|| coroutine.poll(cx))),
             None => Ok(Poll::Pending),
@@ -308,17 +319,17 @@ impl<T, F: StdFuture<Output = Result<T>>> StdFuture for Driver<'_, F> {
             Ok(Poll::Pending) => match meta.verdict() {
                 Some(cancelled) => Err(Error::Cancelled(cancelled)),
                 None => {
-                    event_loop.end_step(meta, entered, outer);
+                    event_loop.end_step(polling, entered);
                     return Poll::Pending;
                 }
             },
             Err(payload) => {
                 panicked = true;
-                Err(Error::panicked(&*payload))
+                Err(Error::from_panic(payload))
             }
         };
         event_loop.drop_user_value(meta, cx.waker(), || coroutine.set(None));
-        event_loop.end_step(meta, entered, outer);
+        event_loop.end_step(polling, entered);
         event_loop.finish_task(meta, cx.waker(), outcome.as_ref().err(), panicked);
         if meta.has(flag::DETACHED) {
             // async-task would drop it in a place where a panic aborts the process.
@@ -326,6 +337,29 @@ impl<T, F: StdFuture<Output = Result<T>>> StdFuture for Driver<'_, F> {
             return Poll::Ready(Err(Error::cancelled()));
         }
         Poll::Ready(outcome)
+    }
+}
+
+/// Makes a task the current one until this is dropped, however its step ends: what is current is alive.
+struct Polling<'a> {
+    event_loop: &'a EventLoop,
+    meta: &'a TaskMeta,
+    outer: Option<BorrowedTask>,
+}
+
+impl<'a> Polling<'a> {
+    #[inline]
+    fn begin(event_loop: &'a EventLoop, meta: &'a TaskMeta, waker: &Waker) -> Self {
+        let outer = event_loop.inner.current.replace(Some(BorrowedTask::new(meta, waker)));
+        Polling { event_loop, meta, outer }
+    }
+}
+
+impl Drop for Polling<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.event_loop.inner.current.set(self.outer);
+        self.meta.clear_local(local::STEPPING);
     }
 }
 
@@ -340,8 +374,10 @@ impl<F> Drop for Driver<'_, F> {
             drop(slot);
         }
         self.meta.take_mark();
-        self.meta.with_rare(|rare| rare.error = Some(Error::cancelled()));
-        self.meta.add(flag::DONE | flag::CANCELLED);
+        let waiters = self.meta.end_unfinished();
+        if let Some(event_loop) = running::local(&self.meta.shared) {
+            event_loop.notify(waiters);
+        }
     }
 }
 
@@ -355,7 +391,7 @@ impl EventLoop {
     /// Enters the task's context for a step, or says why there is none.
     #[inline]
     fn begin_step(&self, meta: &TaskMeta) -> Result<Entered> {
-        if meta.local(local::MARKED | local::KILLED | local::VARS | local::CONTEXT) {
+        if meta.local(local::MARKED | local::KILLED | local::TABLE | local::CONTEXT) {
             return self.begin_special_step(meta);
         }
         meta.set_local(local::STARTED | local::STEPPING);
@@ -369,10 +405,17 @@ impl EventLoop {
         if meta.is_marked() {
             meta.set_local(local::OFFERED);
         }
+        let (vars, waited) = if meta.local(local::TABLE) {
+            meta.clear_local(local::TABLE);
+            self.inner.tasks.borrow_mut().take_for_step(meta.key())
+        } else {
+            Default::default()
+        };
+        drop(waited);
         let context = if meta.local(local::CONTEXT) {
             ContextRef::Shared(meta.read_rare(|rare| rare.context.clone()).unwrap_or_default())
         } else {
-            ContextRef::Bare(self.inner.tasks.borrow_mut().take_vars(meta.key()))
+            ContextRef::Bare(vars)
         };
         let entered = context::enter(context, meta.identity())?;
         meta.set_local(local::STARTED | local::STEPPING);
@@ -381,9 +424,9 @@ impl EventLoop {
 
     /// Leaves the task's context and keeps what was set in it.
     #[inline]
-    fn end_step(&self, meta: &TaskMeta, entered: Entered, outer: Option<BorrowedTask>) {
-        self.inner.current.set(outer);
-        meta.clear_local(local::STEPPING);
+    fn end_step(&self, polling: Polling<'_>, entered: Entered) {
+        let meta = polling.meta;
+        drop(polling);
         match entered.leave() {
             ContextRef::Bare(None) => {}
             left => self.keep_context(meta, left),
@@ -395,7 +438,7 @@ impl EventLoop {
         if meta.local(local::CONTEXT) {
             return;
         }
-        meta.set_local(local::VARS);
+        meta.set_local(local::TABLE);
         if let Some(slot) = self.inner.tasks.borrow_mut().get_mut(meta.key()) {
             std::mem::swap(&mut slot.vars, &mut vars);
         }
@@ -408,13 +451,13 @@ impl EventLoop {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(drop_it)) {
             // SAFETY: the driver that calls this has not returned, so the allocation is alive.
             let task = AnyTask::new(unsafe { BorrowedTask::new(meta, waker).to_ref() });
-            self.report_panic("Panic while a coroutine was dropped", &*payload, task);
+            self.report_panic("Panic while a coroutine was dropped", payload, task);
         }
     }
 
-    fn report_panic(&self, message: &str, payload: &(dyn Any + Send), task: AnyTask) {
+    fn report_panic(&self, message: &str, payload: Box<dyn Any + Send>, task: AnyTask) {
         let created = task.source_location();
-        let context = ExceptionContext::new(message).exception(Error::panicked(payload)).task(task);
+        let context = ExceptionContext::new(message).exception(Error::from_panic(payload)).task(task);
         self.call_exception_handler(&context.source_location(created));
     }
 
@@ -613,7 +656,6 @@ impl EventLoop {
         task.take_mark();
         let slot = self.inner.tasks.borrow_mut().remove(task.key());
         self.drop_guarded(move || drop(slot));
-        task.with_rare(|rare| rare.error = Some(Error::cancelled()));
-        task.add(flag::DONE | flag::CANCELLED);
+        self.notify(task.end_unfinished());
     }
 }

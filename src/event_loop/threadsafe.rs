@@ -311,7 +311,9 @@ fn run_for<R: Send + 'static>(setter: &ThreadsafeSetter<R>, callback: impl FnOnc
                 setter.mark_seen(); // or a future that was dropped would report it as well
             }
             setter.set(Err(Error::panicked(&*payload)));
-            if !awaited {
+            if awaited {
+                drop(Error::from_panic(payload));
+            } else {
                 std::panic::resume_unwind(payload);
             }
         }

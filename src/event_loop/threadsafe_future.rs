@@ -18,7 +18,7 @@ use crate::{
         running,
         scope::Leaf,
         threadsafe::Shared,
-        waiters::{Place, Waiter, Waiters},
+        waiters::{Place, Waiter, Waiters, wake},
     },
     report,
 };
@@ -118,7 +118,7 @@ impl<T> SharedState<T> {
         drop(cancel);
         for waiter in told.0.into_iter() {
             if let Waiter::Waker(waker) = waiter {
-                waker.wake();
+                wake(waker);
             }
         }
         if let Some(on_done) = told.1 {

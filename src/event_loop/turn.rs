@@ -24,6 +24,7 @@ use crate::{
         threadsafe::{Call, Job, check_process, closed},
         threadsafe_future::ThreadsafeFuture,
         timers::TimerKey,
+        waiters::wake,
     },
     report,
 };
@@ -287,8 +288,12 @@ impl EventLoop {
     /// How long there is nothing to do.
     fn timeout(&self, limit: Option<Duration>) -> Option<Duration> {
         let inner = &*self.inner;
-        let Some(deadline) = inner.timers.borrow_mut().next_deadline() else { return limit };
+        let deadline = inner.timers.borrow_mut().next_deadline();
+        if deadline.is_none() && (limit.is_none() || !inner.clock.is_virtual()) {
+            return limit;
+        }
         let now = inner.clock.now();
+        let deadline = deadline.unwrap_or(now + FAR_FUTURE);
         let left = deadline.saturating_duration_since(now);
         let held = inner.outside.get() > 0 || inner.watchers.borrow().holds_clock();
         let end = limit.and_then(|limit| now.checked_add(limit)).map_or(deadline, |end| end.min(deadline));
@@ -304,17 +309,16 @@ impl EventLoop {
 
     fn queue_due_timers(&self) {
         let inner = &*self.inner;
-        let mut timers = inner.timers.borrow_mut();
-        if timers.is_empty() {
+        if inner.timers.borrow().is_empty() {
             return;
         }
+        let now = inner.clock.now();
         let mut due = inner.due.take();
-        timers.take_due(inner.clock.now(), |entry| due.push(entry));
-        drop(timers);
+        inner.timers.borrow_mut().take_due(now, |entry| due.push(entry));
         for entry in due.drain(..) {
             match entry {
                 TimerEntry::Handle(handle) => self.push(Ready::Handle(handle)),
-                TimerEntry::Waker(waker) => waker.wake(),
+                TimerEntry::Waker(waker) => wake(waker),
             }
         }
         inner.due.set(due);
@@ -355,7 +359,7 @@ impl EventLoop {
         let mut items = batch.drain(..);
         // The loop's edge: nothing that panics inside gets past this, and what comes after it still runs.
         while let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.run_items(&mut items))) {
-            let context = ExceptionContext::new("Exception in event loop").exception(Error::panicked(&*payload));
+            let context = ExceptionContext::new("Exception in event loop").exception(Error::from_panic(payload));
             self.call_exception_handler(&context);
         }
         drop(items);
@@ -442,7 +446,7 @@ impl EventLoop {
     pub(crate) fn drop_guarded(&self, drop_it: impl FnOnce()) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(drop_it)) {
             let context =
-                ExceptionContext::new("Panic while the event loop was closed").exception(Error::panicked(&*payload));
+                ExceptionContext::new("Panic while the event loop was closed").exception(Error::from_panic(payload));
             self.call_exception_handler(&context);
         }
     }

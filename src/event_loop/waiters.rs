@@ -1,11 +1,23 @@
 //! Who waits for a future or task: wakers and done callbacks in one list, in the order they came.
 
-use std::{num::NonZeroU32, task::Waker};
+use std::{
+    num::NonZeroU64,
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Waker,
+};
 
-use crate::event_loop::callbacks::CallbackKey;
+use crate::{error::Error, event_loop::callbacks::CallbackKey, report};
 
 /// A place in a [`Waiters`] list; kept by whoever waits, to be found again.
-pub(crate) type Place = NonZeroU32;
+pub(crate) type Place = NonZeroU64;
+
+/// Wakes a waker that may be anybody's: a panic of its own harms nobody else, and is written to the log.
+#[inline]
+pub(crate) fn wake(waker: Waker) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        report::error(&format!("Exception in a waker\n{}", Error::from_panic(payload)));
+    }
+}
 
 pub(crate) enum Waiter {
     Waker(Waker),
@@ -22,7 +34,7 @@ pub(crate) struct Waiters {
     more: Vec<(Place, Option<Waiter>)>,
     /// How many of `more` were removed.
     gone: usize,
-    last: u32,
+    last: u64,
 }
 
 impl Waiters {
@@ -44,7 +56,7 @@ impl Waiters {
     #[inline]
     pub(crate) fn push(&mut self, waiter: Waiter) -> Place {
         self.last += 1;
-        let place = Place::new(self.last).expect("four thousand million waiters do not fit into memory");
+        let place = Place::new(self.last).expect("a number that is counted up from zero for centuries");
         if self.first.is_none() && self.more.is_empty() {
             self.first = Some((place, waiter));
         } else {

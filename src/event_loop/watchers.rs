@@ -20,6 +20,7 @@ use crate::{
         repeated::{Repeated, RepeatedHandle},
         threadsafe::{check_process, closed},
         turn::Ready,
+        waiters::wake,
     },
     sys::selector::{Event, Interest, Mode, Selector, is_open},
 };
@@ -90,7 +91,7 @@ impl Watch {
     fn end(self) {
         match self {
             Watch::Callback(handle) => handle.deactivate(),
-            Watch::Wait(wait) => wait.waker.wake(),
+            Watch::Wait(wait) => wake(wait.waker),
             Watch::Nobody => {}
         }
     }
@@ -520,7 +521,7 @@ impl EventLoop {
         for watch in fired {
             match watch {
                 Watch::Callback(handle) => self.push(Ready::Handle(handle.as_run())),
-                Watch::Wait(wait) => wait.waker.wake(),
+                Watch::Wait(wait) => wake(wait.waker),
                 Watch::Nobody => {}
             }
         }

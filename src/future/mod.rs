@@ -14,7 +14,7 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context as Cx, Poll, Waker},
+    task::{Context as Cx, Poll},
 };
 
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
         scope::{CancelTarget, Leaf, Waiting},
         threadsafe::Shared,
         turn::Ready,
-        waiters::{Place, Waiter, Waiters},
+        waiters::{self, Place, Waiter, Waiters},
     },
     future::{
         callbacks::{CallbackToken, add_callback, drop_callbacks},
@@ -113,7 +113,7 @@ impl<T: 'static> Core<T> {
         let waiters = mem::take(&mut state.waiters);
         drop(state);
         match waiters.into_one_waker() {
-            Ok(waker) => waker.into_iter().for_each(Waker::wake),
+            Ok(waker) => waker.into_iter().for_each(waiters::wake),
             Err(waiters) => self.notify(waiters),
         }
         Ok(())
@@ -152,7 +152,7 @@ impl<T: 'static> Core<T> {
 fn wake(waiters: Waiters) {
     for waiter in waiters.into_iter() {
         if let Waiter::Waker(waker) = waiter {
-            waker.wake();
+            waiters::wake(waker);
         }
     }
 }
@@ -508,8 +508,13 @@ impl<T: 'static> Eq for Future<T> {}
 
 impl<T: fmt::Debug + 'static> fmt::Debug for Future<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Outcome::Done(Ok(value)) = &self.core.lock().outcome {
-            return write!(f, "<Future finished result={value:?} created at {}>", self.core.created);
+        // A value that holds its own future, printed inside itself, must not wait for the lock that printing holds.
+        match self.core.state.try_lock().as_deref() {
+            Ok(State { outcome: Outcome::Done(Ok(value)), .. }) => {
+                return write!(f, "<Future finished result={value:?} created at {}>", self.core.created);
+            }
+            Ok(_) => {}
+            Err(_) => return write!(f, "<Future created at {}>", self.core.created),
         }
         self.any().fmt(f)
     }

@@ -257,12 +257,12 @@ impl<T: 'static> Task<T> {
     {
         let mut stage = self.lock();
         if let Stage::Running(outcome) = &mut *stage {
-            if !self.task.is_done() {
+            // Not done, or done this instant on another thread: the outcome is not in its place yet.
+            if !outcome.is_finished() {
                 return None;
             }
             match Pin::new(outcome).poll(&mut Cx::from_waker(std::task::Waker::noop())) {
                 Poll::Ready(outcome) => *stage = Stage::Done(outcome),
-                // Done this instant, on another thread: the outcome is not in its place yet.
                 Poll::Pending => return None,
             }
         }
@@ -412,9 +412,10 @@ impl<T> Drop for Task<T> {
 
 impl<T: fmt::Debug> fmt::Debug for Task<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut stage = self.stage.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // A value that holds its own task, printed inside itself, must not wait for the lock that printing holds.
+        let Ok(mut stage) = self.stage.try_lock() else { return self.task.describe(f, None) };
         if let Stage::Running(outcome) = &mut *stage {
-            if self.task.is_done() {
+            if outcome.is_finished() {
                 if let Poll::Ready(outcome) = Pin::new(outcome).poll(&mut Cx::from_waker(std::task::Waker::noop())) {
                     *stage = Stage::Done(outcome);
                 }

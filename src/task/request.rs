@@ -311,7 +311,7 @@ impl EventLoop {
         if let Some(name) = request.name {
             task.set_name(name);
         }
-        if request.eager && self.is_running() {
+        if request.eager && self.is_the_running_one() {
             self.run_step(runnable);
         } else {
             runnable.schedule();
@@ -323,7 +323,7 @@ impl EventLoop {
     fn born_failed<T: 'static>(&self, error: Error, created: &'static Location<'static>) -> Task<T> {
         let coroutine = std::future::ready(Err(error));
         let Spawned { task, outcome, runnable } = step::spawn(self, coroutine, None, created);
-        let _running = (!self.is_running()).then(|| running::enter(self));
+        let _running = (!self.is_the_running_one()).then(|| running::enter(self));
         self.run_step(runnable);
         Task::new(task, outcome)
     }

@@ -148,7 +148,7 @@ async fn panics_for<T: Send + 'static>(
 ) -> Result<T> {
     match AssertUnwindSafe(coroutine).catch_unwind().await {
         Ok(outcome) => outcome,
-        Err(payload) if setter.is_awaited() => Err(Error::panicked(&*payload)),
+        Err(payload) if setter.is_awaited() => Err(Error::from_panic(payload)),
         Err(payload) => {
             setter.mark_seen();
             resume_unwind(payload)
