@@ -25,7 +25,7 @@ pub trait Clock {
         false
     }
 
-    /// Whether time passes by itself. If it does not, the loop never bounds a wait by a deadline.
+    /// Whether time stands still unless it is moved: then the loop never bounds a wait by a deadline.
     fn is_virtual(&self) -> bool {
         false
     }

@@ -22,7 +22,7 @@ use crate::{
 ///
 /// `main` is polled in place, so it may borrow. When it ends, tasks that are left are cancelled and awaited, the default
 /// executor is shut down, and the loop is closed, whatever the result. Ctrl-C (SIGINT) cancels `main`, on the main
-/// thread and where the program has no handler of its own; a second one cancels it again, a third drops it. Once `main`
+/// thread, where the program has no handler of its own and SIGINT is not ignored; a second one cancels it again, a third drops it. Once `main`
 /// has ended the signal does what it did before: one that comes during the clean-up ends the process.
 ///
 /// # Errors

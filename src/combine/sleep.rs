@@ -23,7 +23,8 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// Dropping the wait loses nothing; its timer is removed at once.
+/// Dropping the wait loses nothing; its timer is removed at once. After a cancellation it can be polled again, to wait
+/// for the rest.
 ///
 /// # Examples
 ///

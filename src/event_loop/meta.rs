@@ -62,6 +62,8 @@ pub(crate) mod flag {
     pub(crate) const LISTED: u8 = 32;
     /// The `Task` has been dropped: nobody will take the value.
     pub(crate) const DETACHED: u8 = 64;
+    /// A cancellation was forwarded to a future; cleared when it is received as that future's outcome.
+    pub(crate) const FORWARDED: u8 = 128;
 }
 
 pub(super) mod local {
@@ -234,6 +236,7 @@ impl TaskMeta {
         }
         self.clear_local(local::MARKED | local::OFFERED);
         scope::uncount_mark();
+        self.receive_forwarded();
         Some(Cancelled::new(self.read_rare(|rare| rare.message.take())))
     }
 
@@ -248,6 +251,32 @@ impl TaskMeta {
             return Some(self.take_mark().unwrap_or_default());
         }
         if self.local(local::KEPT) { None } else { self.take_mark() }
+    }
+
+    /// Notes that a future has accepted the task's cancellation: the task's next step receives it there.
+    pub(crate) fn note_forwarded(&self, message: Option<Text>) {
+        if message.is_some() {
+            self.with_rare(|rare| rare.message = message);
+        }
+        self.add(flag::FORWARDED);
+    }
+
+    /// A cancellation that was forwarded to a future has come back as that future's outcome.
+    pub(super) fn receive_forwarded(&self) {
+        if self.has(flag::FORWARDED) {
+            self.flags.fetch_and(!flag::FORWARDED, Ordering::SeqCst);
+        }
+    }
+
+    /// After a step in which nobody received what was forwarded: the future was no longer awaited. The task itself is
+    /// marked instead.
+    #[cold]
+    pub(super) fn take_back_forwarded(&self, waker: &Waker) {
+        if self.flags.fetch_and(!flag::FORWARDED, Ordering::SeqCst) & flag::FORWARDED != 0 {
+            let message = self.read_rare(|rare| rare.message.take());
+            self.mark(message);
+            waker.wake_by_ref();
+        }
     }
 
     /// Ends a task as cancelled whose coroutine is gone; the caller tells those who wait.

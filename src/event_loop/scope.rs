@@ -103,6 +103,11 @@ impl Leaf {
         if !own || self.foreign.is_some() {
             self.suspend_foreign(event_loop, key, own, cx.waker());
         }
+        if event_loop.current_may_wait() {
+            // What was polled before in this step may have been given up: this is what the task awaits now.
+            let before = event_loop.inner.tasks.borrow_mut().set_waiting(key, Waiting::Nothing);
+            drop(before);
+        }
     }
 
     /// As [`suspend`](Self::suspend), for a leaf that waits for a task or future: cancelling the polling task cancels it.
@@ -119,18 +124,13 @@ impl Leaf {
         if !own || self.foreign.is_some() {
             self.suspend_foreign(event_loop, key, own, cx.waker());
         }
-        let (mut target, id) = (0, event_loop.inner.shared.id);
-        let waiting = || {
-            let waiting = waiting();
-            target = waiting.target();
-            waiting
-        };
+        let (waiting, id) = (waiting(), event_loop.inner.shared.id);
         if self.forwards.is_some_and(|before| (before.0, before.1) != (id, key)) {
             self.withdraw(); // it was polled by another task before
         }
-        if event_loop.inner.tasks.borrow_mut().set_waiting(key, waiting) {
-            self.forwards = Some((id, key, target));
-        }
+        self.forwards = Some((id, key, waiting.target()));
+        let before = event_loop.inner.tasks.borrow_mut().set_waiting(key, waiting);
+        drop(before);
     }
 
     #[cold]
@@ -235,7 +235,10 @@ impl TaskRef {
             }
             let waiting = event_loop.inner.tasks.borrow_mut().waiting(task.key());
             let awaited = match waiting {
-                Waiting::Future(future) if future.clone().cancel_target(message.clone()) => return,
+                Waiting::Future(future) if future.clone().cancel_target(message.clone()) => {
+                    task.note_forwarded(message);
+                    return;
+                }
                 Waiting::Task(key) if !ring.closes_with(key) => event_loop.inner.tasks.borrow_mut().find(key),
                 _ => None,
             };

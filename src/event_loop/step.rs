@@ -166,16 +166,11 @@ impl Tasks {
         self.get_mut(key).map(|slot| slot.task.clone())
     }
 
-    /// Says what the task waits for, unless it is known to wait for something already.
-    pub(crate) fn set_waiting(&mut self, key: TaskKey, waiting: impl FnOnce() -> Waiting) -> bool {
-        match self.get_mut(key) {
-            Some(slot) if matches!(slot.waiting, Waiting::Nothing) => {
-                slot.waiting = waiting();
-                slot.task.set_local(local::TABLE);
-                true
-            }
-            _ => false,
-        }
+    /// Says what the task waits for; the last word of a step counts. Gives what was said before, for the caller to drop.
+    pub(crate) fn set_waiting(&mut self, key: TaskKey, waiting: Waiting) -> Waiting {
+        let Some(slot) = self.get_mut(key) else { return waiting };
+        slot.task.set_local(local::TABLE);
+        std::mem::replace(&mut slot.waiting, waiting)
     }
 
     /// Gives what the task waits for, if that is `target`, for the caller to drop.
@@ -303,6 +298,7 @@ impl<T, F: StdFuture<Output = Result<T>>> StdFuture for Driver<'_, F> {
                 return Poll::Ready(Err(error));
             }
         };
+        let forwarded = meta.has(flag::FORWARDED);
         let polling = Polling::begin(&event_loop, meta, cx.waker());
         let polled = match coroutine.as_mut().as_pin_mut() {
             Some(coroutine) => catch_unwind(AssertUnwindSafe(|| coroutine.poll(cx))),
@@ -319,6 +315,9 @@ impl<T, F: StdFuture<Output = Result<T>>> StdFuture for Driver<'_, F> {
             Ok(Poll::Pending) => match meta.verdict() {
                 Some(cancelled) => Err(Error::Cancelled(cancelled)),
                 None => {
+                    if forwarded {
+                        meta.take_back_forwarded(cx.waker());
+                    }
                     event_loop.end_step(polling, entered);
                     return Poll::Pending;
                 }
@@ -540,6 +539,20 @@ impl EventLoop {
         let task = self.inner.current.get()?;
         // SAFETY: as above.
         Some((unsafe { task.meta.as_ref() }.key(), task.is_woken_by(waker)))
+    }
+
+    /// Whether the task that is being polled has said in this step, or may have, that it waits for something.
+    pub(crate) fn current_may_wait(&self) -> bool {
+        // SAFETY: as above.
+        self.inner.current.get().is_some_and(|task| unsafe { task.meta.as_ref() }.local(local::TABLE))
+    }
+
+    /// The task that is being polled has received the cancellation that was forwarded.
+    pub(crate) fn receive_forwarded(&self) {
+        if let Some(task) = self.inner.current.get() {
+            // SAFETY: as above.
+            unsafe { task.meta.as_ref() }.receive_forwarded();
+        }
     }
 
     pub(crate) fn take_current_mark(&self) -> Option<Cancelled> {

@@ -132,7 +132,8 @@ impl EventLoop {
 
     /// Runs `callback` in the next iteration, after everything that was scheduled before it.
     ///
-    /// Gives a [`Handle`], which can cancel the callback and be awaited. On a closed loop the callback is dropped and
+    /// Gives a [`Handle`], which can cancel the callback and be awaited. An async closure is not a callback: its future is
+    /// the handle's value and runs only if it is awaited; use `create_task`. On a closed loop the callback is dropped and
     /// the handle gives [`Error::Runtime`].
     ///
     /// # Examples

@@ -45,6 +45,8 @@ use crate::{
 /// be repeated. Those who wait are woken in the order in which they began, in the same iteration. An error that nobody
 /// looked at goes to the exception handler when the last handle is dropped.
 ///
+/// `std::future::Future` is another one: a glob import of this crate would hide it.
+///
 /// `Threads:` may cross them (`T: Send`), and any may read; setting, awaiting and adding callbacks are for the loop's
 /// own thread.
 ///
@@ -301,7 +303,7 @@ impl<T: 'static> Future<T> {
         matches!(&self.core.lock().outcome, Outcome::Done(Err(Error::Cancelled(_))))
     }
 
-    /// A copy of the value, or the error.
+    /// A copy of the value, or the error. `T`'s own `Clone` must not look at this future, which is locked meanwhile.
     ///
     /// # Errors
     ///
@@ -413,6 +415,9 @@ impl<T: 'static> Future<T> {
         if !matches!(state.outcome, Outcome::Pending) {
             state.seen = true;
             let outcome = take(&mut state.outcome);
+            if matches!(outcome, Err(Error::Cancelled(_))) {
+                running::with(|running| running.into_iter().for_each(EventLoop::receive_forwarded));
+            }
             let waiter = self.place.take().and_then(|place| state.waiters.remove(place));
             drop(state);
             drop(waiter);

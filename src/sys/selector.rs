@@ -377,7 +377,8 @@ pub(crate) mod tests {
             .collect();
         waits.sort();
         assert!(waits[0] >= timeout, "{:?}", waits[0]);
-        assert!(waits[10] < Duration::from_millis(1) || cfg!(miri), "{:?}", waits[10]);
+        // The shortest one shows the selector; the others show the load of the machine.
+        assert!(waits[0] < Duration::from_millis(1) || cfg!(miri), "{:?}", waits[0]);
     }
 
     fn the_longest_timeout_is_no_error(mut selector: impl Selector) {

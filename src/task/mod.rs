@@ -113,7 +113,8 @@ impl<T: 'static> Task<T> {
     /// Asks the task to end; true unless it is done.
     ///
     /// What the coroutine awaits is cancelled or returns [`Error::Cancelled`]; a task that has not begun never runs.
-    /// From another thread the request is queued to the loop. On a task that is done this counts as a look at its
+    /// One of the awaits that are pending takes it: under `join!` or in a `FuturesUnordered` the others go on, so use
+    /// `try_join!`, or `?` on each item, which drops the rest. From another thread the request is queued to the loop. On a task that is done this counts as a look at its
     /// outcome.
     ///
     /// asyncio: `Task.cancel`.
@@ -128,8 +129,8 @@ impl<T: 'static> Task<T> {
         self.task.cancel(Some(message.into()))
     }
 
-    /// Takes one request to cancel back and gives how many are left; at zero a cancellation that the coroutine has not
-    /// seen yet is withdrawn.
+    /// Takes one request to cancel back and gives how many are left; at zero, on the loop's thread, a cancellation that
+    /// the coroutine has not seen yet is withdrawn.
     ///
     /// asyncio: `Task.uncancel`.
     pub fn uncancel(&self) -> u32 {

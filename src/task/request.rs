@@ -345,7 +345,7 @@ async fn wrapped<T: 'static>(coroutine: impl StdFuture<Output = Result<T>> + 'st
 /// Lets the running loop run `coroutine` by itself; see [`EventLoop::create_task`].
 ///
 /// Where no loop runs on this thread, the coroutine is dropped and the task is born failed with [`Error::Runtime`]
-/// "no running event loop".
+/// "no running event loop": between the runs of a loop, call it on the [`EventLoop`].
 ///
 /// # Examples
 ///

@@ -664,21 +664,21 @@ fn to_thread_takes_the_context_along() {
 /// asyncio's `Handle.get_context`.
 #[test]
 fn a_handle_gives_the_context_that_its_callback_will_see() {
-    static SEEN: asyncio::ContextVar<u32> = asyncio::ContextVar::new("seen");
-    let event_loop = crate::support::new_loop();
-    let given = asyncio::Context::new();
+    static SEEN: ContextVar<u32> = ContextVar::new("seen");
+    let event_loop = new_loop();
+    let given = Context::new();
     let handle = event_loop.in_context(&given).call_soon(|| SEEN.set(2));
     assert_eq!(handle.get_context(), given);
-    let timer = asyncio::copy_context()
+    let timer = copy_context()
         .run(|| {
             SEEN.set(1);
-            event_loop.call_later(std::time::Duration::ZERO, || SEEN.get())
+            event_loop.call_later(Duration::ZERO, || SEEN.get())
         })
         .unwrap();
     let context = timer.get_context();
     assert_eq!(context.get(&SEEN), Some(1));
     context.run(|| SEEN.set(3)).unwrap();
-    crate::support::tick(&event_loop);
+    tick(&event_loop);
     assert_eq!(given.get(&SEEN), Some(2));
     assert_eq!(event_loop.run_until_complete(timer).unwrap().unwrap(), 3, "it runs in that very context");
     assert!(handle.get_context().is_empty());

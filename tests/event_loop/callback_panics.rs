@@ -303,3 +303,34 @@ fn a_payload_that_panics_when_it_is_dropped_does_not_end_the_loop() {
     tick(&event_loop);
     assert_eq!(event_loop.all_tasks(), []);
 }
+
+/// A select's loser that was awaiting a handle leaves its panic to the exception handler.
+#[test]
+fn a_panic_is_reported_although_a_wait_was_given_up() {
+    let event_loop = new_loop();
+    let reports = handler(&event_loop);
+    let mut handle = event_loop.call_later(Duration::from_millis(1), || panic!("boom"));
+    let waker = std::task::Waker::noop();
+    let polled = Future::poll(std::pin::Pin::new(&mut handle), &mut std::task::Context::from_waker(waker));
+    assert!(polled.is_pending());
+    drop(handle);
+    event_loop.run_until_complete(sleep(Duration::from_millis(5))).unwrap();
+    let reports = reports.take();
+    assert_eq!(reports.len(), 1);
+    assert!(reports[0].message.starts_with("Exception in callback"));
+}
+
+/// The handle failed while somebody waited, who went away without a look.
+#[test]
+fn a_panic_that_was_handed_to_nobody_is_reported_at_the_drop() {
+    let event_loop = new_loop();
+    let reports = handler(&event_loop);
+    let mut handle = event_loop.call_soon(|| panic!("boom"));
+    let waker = std::task::Waker::noop();
+    let polled = Future::poll(std::pin::Pin::new(&mut handle), &mut std::task::Context::from_waker(waker));
+    assert!(polled.is_pending());
+    tick(&event_loop);
+    assert_eq!(reports.len(), 0, "somebody waits");
+    drop(handle);
+    assert_eq!(reports.take().len(), 1);
+}

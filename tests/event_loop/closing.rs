@@ -607,3 +607,30 @@ fn a_task_that_holds_its_own_loop_is_released_by_close() {
     assert!(threadsafe.is_closed());
     assert_eq!(Rc::strong_count(&polled), 1);
 }
+
+/// The step of an eager task runs in its own loop or waits for its turn.
+#[test]
+fn an_eager_task_made_while_another_loop_is_closed_ends_in_its_own_loop() {
+    struct Spawns(EventLoop);
+    impl Drop for Spawns {
+        fn drop(&mut self) {
+            drop(self.0.task(async { asyncio::ok(()) }).eager_start(true).start());
+        }
+    }
+    let _deadline = deadline();
+    let (one, other) = (new_loop(), new_loop());
+    let reports = handler(&other);
+    let spawns = Spawns(one.clone());
+    drop(other.create_task(async move {
+        let _spawns = spawns;
+        pending::<()>().await;
+        Ok(())
+    }));
+    other.run_once(Duration::ZERO).unwrap();
+    one.call_soon(move || other.close().unwrap());
+    one.run_once(Duration::ZERO).unwrap();
+    one.run_once(Duration::ZERO).unwrap();
+    assert_eq!(one.all_tasks(), []);
+    one.close().unwrap();
+    assert_eq!(reports.take().len(), 1, "the pending task of the other loop");
+}

@@ -268,3 +268,32 @@ fn the_order_of_events_is_that_of_real_time() {
     };
     assert_eq!(story(virtual_loop().0), [10, 20, 30, 45, 55, 65]);
 }
+
+/// Also where no timer stands.
+#[test]
+fn a_bounded_iteration_without_timers_takes_no_real_time() {
+    let (event_loop, _clock) = virtual_loop();
+    let (begin, real) = (event_loop.time(), Instant::now());
+    event_loop.run_once(Duration::from_secs(30)).unwrap();
+    assert_eq!(event_loop.time() - begin, Duration::from_secs(30));
+    assert!(real.elapsed() < Duration::from_secs(10));
+}
+
+/// A clock may look at its loop.
+#[test]
+fn a_clock_that_asks_its_loop_is_no_panic() {
+    struct Asks(std::rc::Rc<std::cell::RefCell<Option<EventLoop>>>);
+    impl Clock for Asks {
+        fn now(&self) -> Instant {
+            if let Some(event_loop) = &*self.0.borrow() {
+                let _ = event_loop.all_tasks();
+            }
+            Instant::now()
+        }
+    }
+    let slot = std::rc::Rc::default();
+    let event_loop = EventLoop::builder().clock(Asks(std::rc::Rc::clone(&slot))).build().unwrap();
+    slot.replace(Some(event_loop.clone()));
+    event_loop.run_until_complete(sleep(Duration::from_millis(2))).unwrap();
+    slot.take();
+}

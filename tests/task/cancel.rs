@@ -714,3 +714,60 @@ fn a_second_mark_set_during_a_step_has_one_more_step_too() {
     assert_eq!(record.take(), ["first", "second", "third"].map(|text| Some(text.to_owned())));
     task.result().unwrap();
 }
+
+/// A future that was given up without being dropped, as the loser of a select that is lent, takes no cancellation.
+#[test]
+fn a_cancel_goes_to_what_the_task_awaits_now() {
+    let event_loop = new_loop();
+    let future = event_loop.create_future::<u8>();
+    let lent = future.clone();
+    let task = event_loop.create_task(async move {
+        let mut lent = lent;
+        {
+            let short = std::pin::pin!(sleep(Duration::from_millis(1)));
+            futures::future::select(&mut lent, short).await;
+        }
+        sleep(Duration::from_secs(3600)).await?;
+        drop(lent);
+        Ok(())
+    });
+    event_loop.run_until_complete(sleep(Duration::from_millis(20))).unwrap();
+    assert!(task.cancel());
+    assert!(!future.cancelled(), "nobody waits for it any more");
+    assert_eq!(event_loop.run_until_complete(task).unwrap_err().kind(), ErrorKind::Cancelled);
+    assert!(!future.done());
+}
+
+/// Where the task went on to a foreign future in the same step, the future that was given up takes the cancellation
+/// first; it comes back to the task all the same.
+#[test]
+fn a_cancel_that_went_to_a_future_given_up_comes_back() {
+    let event_loop = new_loop();
+    let future = event_loop.create_future::<u8>();
+    let lent = future.clone();
+    let task = event_loop.create_task(async move {
+        let mut lent = lent;
+        {
+            let short = std::pin::pin!(sleep(Duration::from_millis(1)));
+            futures::future::select(&mut lent, short).await;
+        }
+        let outcome = cancellable(std::future::pending::<()>()).await;
+        drop(lent);
+        outcome
+    });
+    let dropped = event_loop.create_task({
+        let mut lent = future.clone();
+        async move {
+            let short = std::pin::pin!(sleep(Duration::from_millis(1)));
+            futures::future::select(&mut lent, short).await;
+            std::future::pending::<()>().await;
+            Ok(())
+        }
+    });
+    event_loop.run_until_complete(sleep(Duration::from_millis(20))).unwrap();
+    for task in [task, dropped] {
+        assert!(task.cancel_with("enough"));
+        let error = event_loop.run_until_complete(task).unwrap_err();
+        assert_eq!((error.kind(), error.to_string()), (ErrorKind::Cancelled, "enough".into()));
+    }
+}

@@ -1,6 +1,6 @@
 //! Panics in coroutines and in what they drop.
 
-use std::time::Duration;
+use std::{future::Future as _, time::Duration};
 
 use asyncio::{Error, ErrorKind, Task, create_task, sleep};
 
@@ -306,4 +306,48 @@ fn a_panic_while_a_cancellation_is_handled_is_the_outcome() {
         assert!(!task.cancelled());
         Ok(())
     });
+}
+
+/// What is current is alive: a panic whose payload panics again when it is dropped leaves no task current behind.
+#[test]
+fn a_payload_that_panics_leaves_no_task_current() {
+    let event_loop = new_loop();
+    let reports = handler(&event_loop);
+    let task = event_loop.create_task(async {
+        if true {
+            std::panic::panic_any(Bomb("the payload's drop"));
+        }
+        Ok(1)
+    });
+    let handle = event_loop.call_soon(|| std::panic::panic_any(Bomb("again")));
+    let others = Record::default();
+    let record = others.clone();
+    event_loop.call_soon(move || record.push("the rest of the batch"));
+    tick(&event_loop);
+    assert_eq!(others.take(), ["the rest of the batch"]);
+    assert_eq!(event_loop.current_task(), None);
+    assert_eq!(task.exception().unwrap().unwrap().kind(), ErrorKind::Panicked);
+    assert_eq!(event_loop.run_until_complete(handle).unwrap_err().kind(), ErrorKind::Panicked);
+    assert_eq!(reports.take().len(), 2);
+}
+
+/// A waker that panics harms nobody but itself.
+#[test]
+fn a_panicking_waker_keeps_no_other_from_being_woken() {
+    struct Panics;
+    impl std::task::Wake for Panics {
+        fn wake(self: std::sync::Arc<Self>) {
+            panic!("a waker's own");
+        }
+    }
+    let event_loop = new_loop();
+    let future = event_loop.create_future::<u8>();
+    let waker = std::task::Waker::from(std::sync::Arc::new(Panics));
+    let mut first = Box::pin(IntoFuture::into_future(&future));
+    assert!(first.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+    let second = future.clone();
+    let task = event_loop.create_task(async move { (&second).await });
+    tick(&event_loop);
+    future.set_result(3).unwrap();
+    assert_eq!(event_loop.run_until_complete(task).unwrap(), 3);
 }
