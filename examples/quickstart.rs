@@ -159,12 +159,14 @@ async fn show_all() -> Result<()> {
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [command, address] = arguments.as_slice() else { return asyncio::run(show_all()) };
-    if command != "serve" {
-        return Err(Error::Value(format!("unknown command {command:?}; try: serve 127.0.0.1:8888").into()));
-    }
+    let address = match arguments.as_slice() {
+        [] => return asyncio::run(show_all()),
+        [command, address] if command == "serve" => address,
+        _ => return Err(Error::Value("nothing, or: serve 127.0.0.1:8888".into())),
+    };
     let listener = TcpListener::bind(address)?;
-    println!("echoing on {}; try: nc {}; Ctrl-C ends it", listener.local_addr()?, address.replace(':', " "));
+    let address = listener.local_addr()?;
+    println!("echoing on {address}; try: nc {} {}; Ctrl-C ends it", address.ip(), address.port());
     match asyncio::run(serve(listener, Rc::default())) {
         Err(Error::KeyboardInterrupt) => println!("\ninterrupted"),
         other => other?,

@@ -230,16 +230,22 @@ pub struct ContextVar<T: 'static> {
 
 impl<T: Send + Sync + 'static> ContextVar<T> {
     /// A variable without a default.
+    ///
+    /// asyncio: `ContextVar(name)`.
     pub const fn new(name: &'static str) -> Self {
         ContextVar { name, default: None, id: AtomicU64::new(0) }
     }
 
     /// A variable that has the value of `default` where nothing was set.
+    ///
+    /// asyncio: `ContextVar(name, default=..)`. Differs: a function makes the default.
     pub const fn with_default(name: &'static str, default: fn() -> T) -> Self {
         ContextVar { name, default: Some(default), id: AtomicU64::new(0) }
     }
 
     /// The name that was given.
+    ///
+    /// asyncio: `ContextVar.name`.
     pub fn name(&self) -> &'static str {
         self.name
     }

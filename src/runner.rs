@@ -136,6 +136,8 @@ impl Runner {
     }
 
     /// Debug mode of the loop; by default what the environment says.
+    ///
+    /// asyncio: `Runner(debug=..)`.
     #[must_use]
     pub fn debug(mut self, debug: bool) -> Self {
         self.debug = Some(debug);
@@ -143,6 +145,8 @@ impl Runner {
     }
 
     /// What makes the loop; [`new_event_loop`](crate::new_event_loop) by default.
+    ///
+    /// asyncio: `Runner(loop_factory=..)`.
     #[must_use]
     pub fn loop_factory(mut self, factory: impl FnOnce() -> Result<EventLoop> + 'static) -> Self {
         self.loop_factory = Some(Box::new(factory));

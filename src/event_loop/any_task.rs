@@ -50,51 +50,71 @@ impl AnyTask {
     }
 
     /// Cancels the task; see [`Task::cancel`](crate::Task::cancel).
+    ///
+    /// asyncio: `Task.cancel`.
     pub fn cancel(&self) -> bool {
         self.task.cancel(None)
     }
 
     /// Cancels the task with a message; see [`Task::cancel_with`](crate::Task::cancel_with).
+    ///
+    /// asyncio: `Task.cancel(msg)`.
     pub fn cancel_with(&self, message: impl Into<Text>) -> bool {
         self.task.cancel(Some(message.into()))
     }
 
     /// Takes one request to cancel back; see [`Task::uncancel`](crate::Task::uncancel).
+    ///
+    /// asyncio: `Task.uncancel`.
     pub fn uncancel(&self) -> u32 {
         self.task.uncancel()
     }
 
     /// How many requests to cancel have not been taken back.
+    ///
+    /// asyncio: `Task.cancelling`.
     pub fn cancelling(&self) -> u32 {
         self.task.cancelling()
     }
 
     /// Whether the task has ended.
+    ///
+    /// asyncio: `Task.done`.
     pub fn done(&self) -> bool {
         self.task.is_done()
     }
 
     /// Whether the task has ended cancelled.
+    ///
+    /// asyncio: `Task.cancelled`.
     pub fn cancelled(&self) -> bool {
         self.task.has(flag::CANCELLED)
     }
 
     /// The error that the task ended with; see [`Task::exception`](crate::Task::exception).
+    ///
+    /// asyncio: `Task.exception`.
     pub fn exception(&self) -> Result<Option<Error>> {
         self.task.look_at_exception()
     }
 
     /// The task's name, "Task-N" unless one was given.
+    ///
+    /// asyncio: `Task.get_name`.
     pub fn get_name(&self) -> String {
         self.task.name()
     }
 
     /// Gives the task another name.
+    ///
+    /// asyncio: `Task.set_name`.
     pub fn set_name(&self, name: impl Into<String>) {
         self.task.set_name(name.into());
     }
 
     /// The context that the task runs in, an empty one once it has ended.
+    ///
+    /// asyncio: `Task.get_context`.
     pub fn get_context(&self) -> crate::Context {
         self.task.context(running::local(&self.task.shared).as_ref())
     }
@@ -104,6 +124,8 @@ impl AnyTask {
     /// # Errors
     ///
     /// [`Error::Runtime`] if every handle of the loop is gone.
+    ///
+    /// asyncio: `Task.get_loop`.
     pub fn get_loop(&self) -> Result<EventLoop> {
         running::local(&self.task.shared).ok_or_else(|| Error::Runtime("the event loop is gone".into()))
     }

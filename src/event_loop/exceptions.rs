@@ -23,6 +23,8 @@ use crate::{
 };
 
 /// What [`EventLoop::set_exception_handler`] takes: called on the loop's thread for every report.
+///
+/// asyncio: the `handler` of `loop.set_exception_handler`.
 pub type ExceptionHandler = Rc<dyn Fn(&EventLoop, &ExceptionContext)>;
 
 /// What a report says: the keys of asyncio's context dictionary, typed.
@@ -232,6 +234,8 @@ impl EventLoop {
     }
 
     /// See [`slow_callback_duration`](Self::slow_callback_duration).
+    ///
+    /// asyncio: `loop.slow_callback_duration`.
     pub fn set_slow_callback_duration(&self, duration: std::time::Duration) {
         self.inner.slow_callback_duration.set(duration);
     }

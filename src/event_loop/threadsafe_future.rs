@@ -264,6 +264,8 @@ impl<T: Send + 'static> ThreadsafeFuture<T> {
     }
 
     /// Whether the work has ended or was cancelled.
+    ///
+    /// asyncio: `concurrent.futures.Future.done`.
     pub fn done(&self) -> bool {
         !matches!(self.state.lock().stage, Stage::Pending | Stage::Running)
     }

@@ -226,24 +226,32 @@ pub struct GetAddrInfo {
 
 impl GetAddrInfo {
     /// Only addresses of this family, an `AF_…`.
+    ///
+    /// asyncio: `family=`.
     pub fn family(mut self, family: i32) -> Self {
         self.hints = self.hints.family(family);
         self
     }
 
     /// Only for sockets of this type, a `SOCK_…`.
+    ///
+    /// asyncio: `type=`.
     pub fn socket_type(mut self, socket_type: i32) -> Self {
         self.hints = self.hints.socket_type(socket_type);
         self
     }
 
     /// Only for this protocol, an `IPPROTO_…`.
+    ///
+    /// asyncio: `proto=`.
     pub fn proto(mut self, proto: i32) -> Self {
         self.hints = self.hints.protocol(proto);
         self
     }
 
     /// The `AI_…` flags.
+    ///
+    /// asyncio: `flags=`.
     pub fn flags(mut self, flags: i32) -> Self {
         self.hints = self.hints.flags(flags);
         self

@@ -48,11 +48,18 @@ use crate::{
 /// of this crate's: the coroutine can clean up, swallow it, or let it out with `?`. If only foreign futures are pending,
 /// nobody can take it, and the coroutine is dropped.
 ///
-/// `Threads:` may cross them (`T: Send`), and may be read, cancelled and awaited on any.
+/// `Threads:` may cross them (`T: Send`), and may be read, cancelled and awaited on any, under any executor but another
+/// running loop of this crate: hand that a `ThreadsafeFuture` from
+/// [`run_coroutine_threadsafe`](crate::ThreadsafeLoop::run_coroutine_threadsafe).
 ///
 /// # Cancel safety
 ///
 /// Cancelling a task that awaits this one cancels this one and waits for its outcome. Dropping the wait does not.
+///
+/// # Errors
+///
+/// An await gives the coroutine's own error, [`Error::Cancelled`] or [`Error::Panicked`]; [`Error::Value`] while another
+/// loop runs on this thread than the task's; [`Error::Runtime`] where a task awaits itself.
 ///
 /// # Examples
 ///

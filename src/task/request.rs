@@ -29,6 +29,8 @@ use crate::{
 pub type Coroutine = Pin<Box<dyn StdFuture<Output = ()>>>;
 
 /// What [`EventLoop::set_task_factory`] takes: called for every task that is made, before it is.
+///
+/// asyncio: a task factory.
 pub type TaskFactory = Rc<dyn Fn(&EventLoop, &mut TaskRequest) -> Result<()>>;
 
 type Wrap = Box<dyn FnOnce(Coroutine) -> Coroutine>;
@@ -134,12 +136,16 @@ pub struct TaskBuilder<F> {
 
 impl<F> TaskBuilder<F> {
     /// Gives the task a name.
+    ///
+    /// asyncio: `loop.create_task(name=..)`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.request.name(name);
         self
     }
 
     /// Lets the task run in `context` itself, not in a copy of the present one.
+    ///
+    /// asyncio: `loop.create_task(context=..)`.
     pub fn context(mut self, context: &Context) -> Self {
         self.request.context(context);
         self
@@ -148,12 +154,16 @@ impl<F> TaskBuilder<F> {
     /// Whether the first step runs at once, inside `start`, if the loop is running.
     ///
     /// A coroutine that ends in its first step gives a task that is done.
+    ///
+    /// asyncio: `loop.create_task(eager_start=..)`.
     pub fn eager_start(mut self, eager: bool) -> Self {
         self.request.eager(eager);
         self
     }
 
     /// Makes the task.
+    ///
+    /// asyncio: `loop.create_task`.
     #[track_caller]
     pub fn start<T: 'static>(self) -> Task<T>
     where
