@@ -14,7 +14,7 @@ use crate::{
     constants::THREAD_JOIN_TIMEOUT,
     context::{self, Context},
     error::{Error, Result},
-    event_loop::{EventLoop, exceptions::ExceptionContext, meta::flag, running},
+    event_loop::{EventLoop, exceptions::ExceptionContext, meta::flag, running, step::TaskRef},
     task::run::MainOptions,
 };
 
@@ -237,7 +237,7 @@ impl Runner {
         let guard = event_loop.on_interrupt(move |event_loop| {
             count.set(count.get() + 1);
             let task = task.borrow().clone();
-            let Some(task): Option<crate::event_loop::step::TaskRef> = task else { return };
+            let Some(task): Option<TaskRef> = task else { return };
             match count.get() {
                 _ if task.is_done() => late.set(true),
                 1 => drop(task.cancel(None)),

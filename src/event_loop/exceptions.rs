@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     collections::BTreeMap,
-    fmt::{self, Write as _},
+    fmt,
     os::fd::RawFd,
     panic::{AssertUnwindSafe, Location, catch_unwind},
     rc::Rc,
@@ -141,6 +141,12 @@ impl ExceptionContext {
         keys
     }
 
+    /// The text of the record that is written where no handler is. A user's error whose Display panics leaves the message.
+    pub(crate) fn record(&self) -> String {
+        let text = catch_unwind(AssertUnwindSafe(|| self.to_string()));
+        text.unwrap_or_else(|payload| format!("{}\n{}", self.message, Error::from_panic(payload)))
+    }
+
     /// All keys but message and exception, with their values as text.
     fn values(&self) -> Vec<(&str, String)> {
         let mut values: Vec<(&str, String)> = self.extra.iter().map(|(name, value)| (&**name, value.clone())).collect();
@@ -192,9 +198,7 @@ impl EventLoop {
     ///
     /// asyncio: `loop.default_exception_handler`.
     pub fn default_exception_handler(&self, context: &ExceptionContext) {
-        let text = catch_unwind(AssertUnwindSafe(|| context.to_string()));
-        // The Display of a user's error panicked: the message is what is left.
-        report::error(&text.unwrap_or_else(|payload| format!("{}\n{}", context.message, Error::from_panic(payload))));
+        report::error(&context.record());
     }
 
     /// Gives `context` to the exception handler.
@@ -205,10 +209,8 @@ impl EventLoop {
     pub fn call_exception_handler(&self, context: &ExceptionContext) {
         let Some(handler) = self.get_exception_handler() else { return self.default_exception_handler(context) };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| handler(self, context))) {
-            let mut record = String::from("Unhandled error in exception handler");
-            // Writing to a `String` cannot fail.
-            let _ = write!(record, ": {}\ncontext: {context}", Error::from_panic(payload));
-            report::error(&record);
+            let error = Error::from_panic(payload);
+            report::error(&format!("Unhandled error in exception handler: {error}\ncontext: {}", context.record()));
         }
     }
 
@@ -273,7 +275,7 @@ impl<F: FnOnce() -> ExceptionContext> OnItsWay<F> {
 impl<F: FnOnce() -> ExceptionContext> Drop for OnItsWay<F> {
     fn drop(&mut self) {
         if let Some(make) = self.0.take() {
-            report::error(&make().to_string());
+            report::error(&make().record());
         }
     }
 }

@@ -355,7 +355,7 @@ fn report_unread(error: Option<Error>, created: &'static Location<'static>, loop
         ExceptionContext::new("Handle exception was never retrieved").exception(error).source_location(created);
     match running::by_id(loop_id) {
         Some(event_loop) => event_loop.call_exception_handler(&context),
-        None => crate::report::error(&context.to_string()),
+        None => crate::report::error(&context.record()),
     }
 }
 

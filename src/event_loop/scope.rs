@@ -97,12 +97,7 @@ impl Leaf {
     /// To be called before `Poll::Pending`, with the loop that runs if there is one.
     #[inline]
     pub(crate) fn suspend(&mut self, event_loop: Option<&EventLoop>, cx: &Cx<'_>) {
-        self.suspended = true;
-        let Some(event_loop) = event_loop else { return };
-        let Some((key, own)) = event_loop.current_key(cx.waker()) else { return };
-        if !own || self.foreign.is_some() {
-            self.suspend_foreign(event_loop, key, own, cx.waker());
-        }
+        let Some((event_loop, key)) = self.suspend_in(event_loop, cx) else { return };
         if event_loop.current_may_wait() {
             // What was polled before in this step may have been given up: this is what the task awaits now.
             let before = event_loop.inner.tasks.borrow_mut().set_waiting(key, Waiting::Nothing);
@@ -118,12 +113,7 @@ impl Leaf {
         cx: &Cx<'_>,
         waiting: impl FnOnce() -> Waiting,
     ) {
-        self.suspended = true;
-        let Some(event_loop) = event_loop else { return };
-        let Some((key, own)) = event_loop.current_key(cx.waker()) else { return };
-        if !own || self.foreign.is_some() {
-            self.suspend_foreign(event_loop, key, own, cx.waker());
-        }
+        let Some((event_loop, key)) = self.suspend_in(event_loop, cx) else { return };
         let (waiting, id) = (waiting(), event_loop.inner.shared.id);
         if self.forwards.is_some_and(|before| (before.0, before.1) != (id, key)) {
             self.withdraw(); // it was polled by another task before
@@ -131,6 +121,18 @@ impl Leaf {
         self.forwards = Some((id, key, waiting.target()));
         let before = event_loop.inner.tasks.borrow_mut().set_waiting(key, waiting);
         drop(before);
+    }
+
+    /// What both have in common; gives the task that polls, if one does.
+    #[inline]
+    fn suspend_in<'l>(&mut self, event_loop: Option<&'l EventLoop>, cx: &Cx<'_>) -> Option<(&'l EventLoop, TaskKey)> {
+        self.suspended = true;
+        let event_loop = event_loop?;
+        let (key, own) = event_loop.current_key(cx.waker())?;
+        if !own || self.foreign.is_some() {
+            self.suspend_foreign(event_loop, key, own, cx.waker());
+        }
+        Some((event_loop, key))
     }
 
     #[cold]

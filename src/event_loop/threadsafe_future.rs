@@ -154,7 +154,7 @@ impl<T> SharedState<T> {
         };
         match &self.event_loop {
             Some(shared) => report_from_anywhere(shared, make),
-            None => report::error(&make().to_string()),
+            None => report::error(&make().record()),
         }
     }
 }

@@ -11,9 +11,9 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
-use super::selector::{
-    Event, Interest, LONGEST_WAIT, Mode, Selector, SelectorWaker, WAKE_KEY, check_key, with_descriptor,
-};
+use crate::constants::MAXIMUM_SELECT_TIMEOUT;
+
+use super::selector::{Event, Interest, Mode, Selector, SelectorWaker, WAKE_KEY, check_key, with_descriptor};
 
 /// How many events one wait takes; what is left comes first in the next one. 12 KiB.
 const EVENTS_PER_WAIT: usize = 1024;
@@ -175,7 +175,7 @@ fn to_event(ready: epoll::Event) -> Option<Event> {
 }
 
 fn to_timespec(timeout: Duration) -> Timespec {
-    Timespec::try_from(timeout.min(LONGEST_WAIT)).expect("a day fits into a timespec")
+    Timespec::try_from(timeout.min(MAXIMUM_SELECT_TIMEOUT)).expect("a day fits into a timespec")
 }
 
 #[cfg(test)]

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use super::selector::{Event, Interest, LONGEST_WAIT, Mode, Selector, SelectorWaker};
+use crate::constants::MAXIMUM_SELECT_TIMEOUT;
+
+use super::selector::{Event, Interest, Mode, Selector, SelectorWaker};
 
 /// A selector without descriptors, for loops that do no I/O and for Miri.
 ///
@@ -73,7 +75,7 @@ impl Selector for ParkSelector {
     }
 
     fn select(&mut self, _: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout.min(LONGEST_WAIT));
+        let deadline = timeout.map(|timeout| Instant::now() + timeout.min(MAXIMUM_SELECT_TIMEOUT));
         while !self.waker.take_wake() {
             match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
                 None => thread::park(),

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use polling::{Events, PollMode, Poller};
 
-use super::selector::{
-    Event, Interest, LONGEST_WAIT, Mode, Selector, SelectorWaker, WAKE_KEY, check_key, with_descriptor,
-};
+use crate::constants::MAXIMUM_SELECT_TIMEOUT;
+
+use super::selector::{Event, Interest, Mode, Selector, SelectorWaker, WAKE_KEY, check_key, with_descriptor};
 
 /// A selector over the crate `polling`: kqueue on macOS and the BSDs, epoll on Linux.
 ///
@@ -77,7 +77,7 @@ impl Selector for PollingSelector {
 
     fn select(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
         self.ready.clear();
-        self.poller.wait(&mut self.ready, timeout.map(|timeout| timeout.min(LONGEST_WAIT)))?;
+        self.poller.wait(&mut self.ready, timeout.map(|timeout| timeout.min(MAXIMUM_SELECT_TIMEOUT)))?;
         for polling::Event { key, readable, writable, .. } in self.ready.iter() {
             if key == WAKE_KEY {
                 self.waker.drain();

@@ -7,9 +7,6 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-/// The longest wait that is asked of a system: some refuse more, and a return without events is always allowed.
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// The key under which a selector watches its own waker.
 ///
 /// Invariant: [`check_key`] keeps it and the one above, which is `polling`'s own, from registrations.

@@ -264,21 +264,14 @@ impl<T: 'static> Task<T> {
         T: Clone,
     {
         let mut stage = self.lock();
-        if let Stage::Running(outcome) = &mut *stage {
-            // Not done, or done this instant on another thread: the outcome is not in its place yet.
-            if !outcome.is_finished() {
-                return None;
-            }
-            match Pin::new(outcome).poll(&mut Cx::from_waker(std::task::Waker::noop())) {
-                Poll::Ready(outcome) => *stage = Stage::Done(outcome),
-                Poll::Pending => return None,
-            }
-        }
-        self.task.see();
-        Some(match &*stage {
+        stage.settle();
+        let outcome = match &*stage {
+            Stage::Running(_) => return None,
             Stage::Done(outcome) => outcome.clone(),
-            Stage::Running(_) | Stage::Taken => Err(already_taken()),
-        })
+            Stage::Taken => Err(already_taken()),
+        };
+        self.task.see();
+        Some(outcome)
     }
 
     /// Moves the outcome out, or waits with async-task itself if `first`.
@@ -297,6 +290,20 @@ impl<T: 'static> Task<T> {
             Err(error) => Stage::Done(Err(error.clone())),
         };
         Poll::Ready(outcome)
+    }
+}
+
+impl<T> Stage<T> {
+    /// Takes the outcome over from async-task, if it is there; not yet where the task is done this instant on another
+    /// thread. Registers nobody: who waits there keeps its place.
+    fn settle(&mut self) {
+        let Stage::Running(outcome) = self else { return };
+        if !outcome.is_finished() {
+            return;
+        }
+        if let Poll::Ready(outcome) = Pin::new(outcome).poll(&mut Cx::from_waker(std::task::Waker::noop())) {
+            *self = Stage::Done(outcome);
+        }
     }
 }
 
@@ -422,13 +429,7 @@ impl<T: fmt::Debug> fmt::Debug for Task<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A value that holds its own task, printed inside itself, must not wait for the lock that printing holds.
         let Ok(mut stage) = self.stage.try_lock() else { return self.task.describe(f, None) };
-        if let Stage::Running(outcome) = &mut *stage {
-            if outcome.is_finished() {
-                if let Poll::Ready(outcome) = Pin::new(outcome).poll(&mut Cx::from_waker(std::task::Waker::noop())) {
-                    *stage = Stage::Done(outcome);
-                }
-            }
-        }
+        stage.settle();
         let result = match &*stage {
             Stage::Done(Ok(value)) => Some(value as &dyn fmt::Debug),
             _ => None,

@@ -586,3 +586,23 @@ fn without_a_subscriber_reports_go_to_stderr() {
     assert!(text.contains("subscriber gone\n"), "{text}");
     assert!(!text.contains("to the subscriber"), "{text}");
 }
+
+/// A record is written of what can be written: the error's own text is other people's code.
+#[test]
+fn an_error_whose_text_panics_harms_nobody() {
+    #[derive(Debug)]
+    struct Unspeakable;
+    impl std::fmt::Display for Unspeakable {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panic!("no words")
+        }
+    }
+    impl std::error::Error for Unspeakable {}
+    let event_loop = new_loop();
+    let context = || ExceptionContext::new("what happened").exception(Error::other(Unspeakable));
+    let ((), records) = logs(|| event_loop.call_exception_handler(&context()));
+    assert!(records[0].1.starts_with("what happened"), "{records:?}");
+    event_loop.set_exception_handler(Some(Rc::new(|_, _| panic!("the handler's own"))));
+    let ((), records) = logs(|| event_loop.call_exception_handler(&context()));
+    assert!(records[0].1.contains("the handler's own") && records[0].1.contains("what happened"), "{records:?}");
+}

@@ -715,6 +715,12 @@ fn a_second_mark_set_during_a_step_has_one_more_step_too() {
     task.result().unwrap();
 }
 
+/// Waits for a future for a while, in vain.
+async fn give_up(lent: &mut asyncio::Future<u8>) {
+    let short = std::pin::pin!(sleep(Duration::from_millis(1)));
+    futures::future::select(lent, short).await;
+}
+
 /// A future that was given up without being dropped, as the loser of a select that is lent, takes no cancellation.
 #[test]
 fn a_cancel_goes_to_what_the_task_awaits_now() {
@@ -723,10 +729,7 @@ fn a_cancel_goes_to_what_the_task_awaits_now() {
     let lent = future.clone();
     let task = event_loop.create_task(async move {
         let mut lent = lent;
-        {
-            let short = std::pin::pin!(sleep(Duration::from_millis(1)));
-            futures::future::select(&mut lent, short).await;
-        }
+        give_up(&mut lent).await;
         sleep(Duration::from_secs(3600)).await?;
         drop(lent);
         Ok(())
@@ -747,10 +750,7 @@ fn a_cancel_that_went_to_a_future_given_up_comes_back() {
     let lent = future.clone();
     let task = event_loop.create_task(async move {
         let mut lent = lent;
-        {
-            let short = std::pin::pin!(sleep(Duration::from_millis(1)));
-            futures::future::select(&mut lent, short).await;
-        }
+        give_up(&mut lent).await;
         let outcome = cancellable(std::future::pending::<()>()).await;
         drop(lent);
         outcome
@@ -758,8 +758,7 @@ fn a_cancel_that_went_to_a_future_given_up_comes_back() {
     let dropped = event_loop.create_task({
         let mut lent = future.clone();
         async move {
-            let short = std::pin::pin!(sleep(Duration::from_millis(1)));
-            futures::future::select(&mut lent, short).await;
+            give_up(&mut lent).await;
             std::future::pending::<()>().await;
             Ok(())
         }
