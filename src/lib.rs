@@ -77,7 +77,7 @@ pub use crate::{
         to_thread::to_thread,
     },
     context::{Context, ContextVar, Token, copy_context},
-    error::{Cancelled, Error, ErrorKind, IoError, ResolveError, Result, Text, ok},
+    error::{Cancelled, Canceller, Error, ErrorKind, ExceptionGroup, IoError, ResolveError, Result, Text, ok},
     event_loop::{
         EventLoop,
         any_task::AnyTask,
@@ -189,6 +189,7 @@ const _: () = {
     send_and_sync::<Token<u8>>();
     send_and_sync::<Error>();
     send_and_sync::<Cancelled>();
+    send_and_sync::<ExceptionGroup>();
     send_and_sync::<IoError>();
     send_and_sync::<ResolveError>();
     send_and_sync::<AnyFuture>();
