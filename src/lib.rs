@@ -73,7 +73,9 @@ pub use crate::{
     clock::{Clock, MonotonicClock, VirtualClock},
     combine::{
         cancellable::{Cancellable, cancellable},
+        shielded::{Shielded, shielded},
         sleep::{Sleep, sleep, sleep_until},
+        timeout::{Timeout, TimeoutFuture, timeout, timeout_at, wait_for},
         to_thread::to_thread,
     },
     context::{Context, ContextVar, Token, copy_context},

@@ -13,7 +13,7 @@ use futures::FutureExt;
 use crate::{
     constants::THREAD_JOIN_TIMEOUT,
     context::{self, Context},
-    error::{Error, Result},
+    error::{Cancelled, Canceller, Error, Result},
     event_loop::{EventLoop, exceptions::ExceptionContext, meta::flag, running, step::TaskRef},
     task::run::MainOptions,
 };
@@ -240,9 +240,9 @@ impl Runner {
             let Some(task): Option<TaskRef> = task else { return };
             match count.get() {
                 _ if task.is_done() => late.set(true),
-                1 => drop(task.cancel(None)),
+                1 => drop(task.cancel(Cancelled::by(Canceller::Interrupt, None))),
                 // Behind the step that the first one has queued: main takes them one by one.
-                2 => drop(event_loop.call_soon(move || task.cancel(None))),
+                2 => drop(event_loop.call_soon(move || task.cancel(Cancelled::by(Canceller::Interrupt, None)))),
                 _ => {
                     task.kill();
                     task.wake_all();
@@ -297,7 +297,7 @@ fn cancel_all_tasks(event_loop: &EventLoop) -> Result<()> {
     for task in &tasks {
         // All of them, from now on: a panic is received here, too.
         task.task.add(flag::AWAITED);
-        task.cancel();
+        task.task.cancel(Cancelled::by(Canceller::Runner, None));
     }
     let waited = event_loop.run_until_complete(async {
         for task in &tasks {

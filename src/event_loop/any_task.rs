@@ -53,14 +53,14 @@ impl AnyTask {
     ///
     /// asyncio: `Task.cancel`.
     pub fn cancel(&self) -> bool {
-        self.task.cancel(None)
+        self.task.cancel(running::reason(None))
     }
 
     /// Cancels the task with a message; see [`Task::cancel_with`](crate::Task::cancel_with).
     ///
     /// asyncio: `Task.cancel(msg)`.
     pub fn cancel_with(&self, message: impl Into<Text>) -> bool {
-        self.task.cancel(Some(message.into()))
+        self.task.cancel(running::reason(Some(message.into())))
     }
 
     /// Takes one request to cancel back; see [`Task::uncancel`](crate::Task::uncancel).

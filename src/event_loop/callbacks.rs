@@ -54,6 +54,7 @@ impl EventLoop {
                         self.push(Ready::Handle(callback));
                     }
                 }
+                Waiter::Observer(member) => self.push(Ready::Child(member)),
             }
         }
     }

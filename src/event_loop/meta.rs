@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     context::{self, Context},
-    error::{Cancelled, Error, Text},
+    error::{Cancelled, Error},
     event_loop::{EventLoop, scope, threadsafe::Shared, waiters::Waiters},
 };
 
@@ -27,7 +27,7 @@ pub(crate) struct TaskMeta {
     slot: u32,
     /// Tells tasks of one loop apart that had the same slot; also the N of "Task-N".
     number: u32,
-    /// asyncio: `_num_cancels_requested`.
+    /// asyncio: `_num_cancels_requested`, without those of timeouts and groups inside.
     requests: AtomicU16,
     /// The `flag::` bits: set by the loop's thread (`SEEN`, `AWAITED`, `LISTED`, `DETACHED` by any), never cleared.
     flags: AtomicU8,
@@ -39,8 +39,10 @@ pub(crate) struct TaskMeta {
 pub(crate) struct Rare {
     name: Option<Box<str>>,
     pub(super) error: Option<Error>,
-    /// The message of a cancellation that is marked and not yet taken.
-    message: Option<Text>,
+    /// Of a cancellation that is marked or forwarded and not yet taken.
+    reason: Cancelled,
+    /// How many scopes inside of the task have asked it to cancel and not ended yet.
+    raised: u32,
     pub(super) waiters: Waiters,
     /// Set while `local::CONTEXT` is.
     pub(super) context: Option<Context>,
@@ -198,7 +200,25 @@ impl TaskMeta {
     }
 
     pub(crate) fn cancelling(&self) -> u32 {
+        self.requests() + self.raised()
+    }
+
+    /// How often somebody outside of it asked the task to cancel.
+    pub(crate) fn requests(&self) -> u32 {
         self.requests.load(Ordering::Relaxed).into()
+    }
+
+    fn raised(&self) -> u32 {
+        self.read_rare(|rare| Some(rare.raised)).unwrap_or(0)
+    }
+
+    /// A scope inside of the task asks it to cancel, until [`lower`](Self::lower).
+    pub(crate) fn raise(&self) {
+        self.with_rare(|rare| rare.raised += 1);
+    }
+
+    pub(crate) fn lower(&self) {
+        self.with_rare(|rare| rare.raised = rare.raised.saturating_sub(1));
     }
 
     pub(crate) fn request_cancel(&self) {
@@ -212,20 +232,16 @@ impl TaskMeta {
         if left == 0 && self.shared.on_its_thread() && !self.is_done() {
             self.take_mark();
         }
-        left.into()
+        u32::from(left) + self.raised()
     }
 
     /// Marks the task as cancelled. On the loop's thread only.
-    pub(crate) fn mark(&self, message: Option<Text>) {
+    pub(crate) fn mark(&self, reason: Cancelled) {
         if !self.is_marked() {
             self.set_local(local::MARKED);
             scope::count_mark();
         }
-        if message.is_some() {
-            self.with_rare(|rare| rare.message = message);
-        } else {
-            self.read_rare(|rare| rare.message.take());
-        }
+        self.with_rare(|rare| rare.reason = reason);
     }
 
     /// Takes the mark, if there is one. On the loop's thread only.
@@ -237,7 +253,16 @@ impl TaskMeta {
         self.clear_local(local::MARKED | local::OFFERED);
         scope::uncount_mark();
         self.receive_forwarded();
-        Some(Cancelled::new(self.read_rare(|rare| rare.message.take())))
+        Some(self.take_reason())
+    }
+
+    fn take_reason(&self) -> Cancelled {
+        self.read_rare(|rare| Some(std::mem::take(&mut rare.reason))).unwrap_or_default()
+    }
+
+    /// The mark was not for this step: another was taken instead, or nobody could take any. The next one offers it again.
+    pub(super) fn withhold_mark(&self) {
+        self.clear_local(local::OFFERED);
     }
 
     /// The cancellation to end a pending coroutine with, if it is to end: nobody took the mark that the step began with,
@@ -254,15 +279,13 @@ impl TaskMeta {
     }
 
     /// Notes that a future has accepted the task's cancellation: the task's next step receives it there.
-    pub(crate) fn note_forwarded(&self, message: Option<Text>) {
-        if message.is_some() {
-            self.with_rare(|rare| rare.message = message);
-        }
+    pub(crate) fn note_forwarded(&self, reason: Cancelled) {
+        self.with_rare(|rare| rare.reason = reason);
         self.add(flag::FORWARDED);
     }
 
     /// A cancellation that was forwarded to a future has come back as that future's outcome.
-    pub(super) fn receive_forwarded(&self) {
+    pub(crate) fn receive_forwarded(&self) {
         if self.has(flag::FORWARDED) {
             self.flags.fetch_and(!flag::FORWARDED, Ordering::SeqCst);
         }
@@ -273,8 +296,7 @@ impl TaskMeta {
     #[cold]
     pub(super) fn take_back_forwarded(&self, waker: &Waker) {
         if self.flags.fetch_and(!flag::FORWARDED, Ordering::SeqCst) & flag::FORWARDED != 0 {
-            let message = self.read_rare(|rare| rare.message.take());
-            self.mark(message);
+            self.mark(self.take_reason());
             waker.wake_by_ref();
         }
     }

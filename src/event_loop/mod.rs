@@ -3,10 +3,12 @@
 pub(crate) mod any_task;
 pub(crate) mod builder;
 pub(crate) mod callbacks;
+pub(crate) mod child_scope;
 pub(crate) mod exceptions;
 pub(crate) mod handle;
 mod handshake;
 pub(crate) mod meta;
+pub(crate) mod observers;
 pub(crate) mod repeated;
 pub(crate) mod running;
 pub(crate) mod scope;
@@ -40,7 +42,9 @@ use crate::{
     event_loop::{
         builder::EventLoopBuilder,
         callbacks::Callbacks,
+        child_scope::{ScopeKey, Scopes},
         exceptions::{ExceptionContext, ExceptionHandler},
+        observers::Observers,
         slots::Slots,
         step::{BorrowedTask, Finished, Tasks},
         threadsafe::{Job, Shared, ThreadsafeLoop},
@@ -97,6 +101,12 @@ pub(crate) struct Inner {
     pub(crate) tasks: RefCell<Tasks>,
     /// The task that is being polled.
     pub(crate) current: Cell<Option<BorrowedTask>>,
+    /// The innermost scope inside of it that is being polled.
+    scope: Cell<Option<ScopeKey>>,
+    /// Whether, in the present step, a shield has kept marks from being seen.
+    withheld: Cell<bool>,
+    scopes: RefCell<Scopes>,
+    observers: RefCell<Observers>,
     /// Tasks that ended in the present step and have somebody to tell.
     finished: RefCell<Vec<Finished>>,
     has_finished: Cell<bool>,
@@ -265,12 +275,15 @@ impl EventLoop {
             self.drop_guarded(move || match entry {
                 TimerEntry::Handle(handle) => handle.discard(),
                 TimerEntry::Waker(waker) => drop(waker),
+                TimerEntry::Expire(_) | TimerEntry::Kill(_) | TimerEntry::Child(_) => {}
             });
         }
         let callbacks = self.inner.callbacks.borrow_mut().drain();
         for callback in callbacks {
             self.drop_guarded(move || callback.discard());
         }
+        let observers = self.inner.observers.borrow_mut().drain();
+        self.drop_guarded(move || drop(observers));
         self.drop_watchers();
         self.drop_guarded(|| self.inner.slots.clear());
         let hook = (self.inner.signal_hook.take(), self.inner.task_factory.take());

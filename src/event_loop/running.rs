@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     context,
-    error::{Error, Result},
+    error::{Cancelled, Canceller, Error, Result, Text},
     event_loop::{EventLoop, threadsafe::Shared},
     report,
     sys::{fork, signal},
@@ -57,6 +57,21 @@ pub(crate) fn require() -> Result<EventLoop> {
     current()
         .filter(|event_loop| event_loop.inner.shared.in_its_process())
         .ok_or_else(|| Error::Runtime("no running event loop".into()))
+}
+
+/// What a cancellation that is asked for here says: who asks, and this message.
+pub(crate) fn reason(message: Option<Text>) -> Cancelled {
+    let by = with(|running| match running {
+        Some(event_loop) => event_loop.current_number().map_or(Canceller::Callback, Canceller::Task),
+        None if has_loops() => Canceller::Callback,
+        None => Canceller::Thread,
+    });
+    Cancelled::by(by, message)
+}
+
+/// Whether a loop was made on this thread and is not gone.
+fn has_loops() -> bool {
+    LOCAL.try_with(|local| local.borrow().iter().any(|event_loop| event_loop.strong_count() > 0)).unwrap_or(false)
 }
 
 /// Makes a loop the running one until the guard goes.

@@ -10,10 +10,12 @@ use std::{
 };
 
 use crate::{
-    error::{Cancelled, Text},
+    error::Cancelled,
     event_loop::{
         EventLoop,
+        child_scope::ScopeKey,
         meta::{TaskKey, flag},
+        observers::ObserverKey,
         running,
         step::TaskRef,
     },
@@ -35,16 +37,27 @@ pub(crate) fn uncount_mark() {
 /// Something that a cancellation is forwarded to.
 pub(crate) trait CancelTarget {
     /// Whether it accepted: it was not done yet.
-    fn cancel_target(self: Arc<Self>, message: Option<Text>) -> bool;
+    fn cancel_target(self: Arc<Self>, reason: Cancelled) -> bool;
 }
 
-/// What a task waits for, as far as a cancellation is forwarded there.
+/// What a scope waits for, as far as a cancellation is forwarded there.
 #[derive(Clone, Default)]
 pub(crate) enum Waiting {
     #[default]
     Nothing,
     Task(TaskKey),
     Future(Arc<dyn CancelTarget>),
+    /// A scope inside of this one, and what that waits for.
+    Scope(ScopeKey),
+    /// Several tasks and futures together.
+    Observer(ObserverKey),
+}
+
+/// What a poll happens in: a task, or a scope inside of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Task(TaskKey),
+    Child(ScopeKey),
 }
 
 impl Waiting {
@@ -52,7 +65,9 @@ impl Waiting {
     pub(crate) fn target(&self) -> usize {
         match self {
             Waiting::Nothing => 0,
-            Waiting::Task(key) => (key.number as usize) << 1 | 1,
+            Waiting::Task(key) => (key.number as usize) << 3 | 1,
+            Waiting::Scope(key) => (key.number as usize) << 3 | 3,
+            Waiting::Observer(key) => (key.number.get() as usize) << 3 | 5,
             Waiting::Future(future) => Arc::as_ptr(future).cast::<()>().addr(),
         }
     }
@@ -70,8 +85,8 @@ pub(crate) struct Leaf {
     suspended: bool,
     /// The task that knows our waker, which is not its own, and the place where it does.
     foreign: Option<(u64, TaskKey, usize)>,
-    /// The task that forwards its cancellation to what we wait for, and what that is. Until the task's next step.
-    forwards: Option<(u64, TaskKey, usize)>,
+    /// The scope that forwards its cancellation to what we wait for, and what that is. Until the scope's next step.
+    forwards: Option<(u64, Scope, usize)>,
 }
 
 impl Leaf {
@@ -97,11 +112,10 @@ impl Leaf {
     /// To be called before `Poll::Pending`, with the loop that runs if there is one.
     #[inline]
     pub(crate) fn suspend(&mut self, event_loop: Option<&EventLoop>, cx: &Cx<'_>) {
-        let Some((event_loop, key)) = self.suspend_in(event_loop, cx) else { return };
-        if event_loop.current_may_wait() {
-            // What was polled before in this step may have been given up: this is what the task awaits now.
-            let before = event_loop.inner.tasks.borrow_mut().set_waiting(key, Waiting::Nothing);
-            drop(before);
+        let Some((event_loop, scope)) = self.suspend_in(event_loop, cx) else { return };
+        if event_loop.scope_may_wait(scope) {
+            // What was polled before in this step may have been given up: this is what the scope awaits now.
+            event_loop.set_waiting(scope, Waiting::Nothing);
         }
     }
 
@@ -113,26 +127,25 @@ impl Leaf {
         cx: &Cx<'_>,
         waiting: impl FnOnce() -> Waiting,
     ) {
-        let Some((event_loop, key)) = self.suspend_in(event_loop, cx) else { return };
+        let Some((event_loop, scope)) = self.suspend_in(event_loop, cx) else { return };
         let (waiting, id) = (waiting(), event_loop.inner.shared.id);
-        if self.forwards.is_some_and(|before| (before.0, before.1) != (id, key)) {
+        if self.forwards.is_some_and(|before| (before.0, before.1) != (id, scope)) {
             self.withdraw(); // it was polled by another task before
         }
-        self.forwards = Some((id, key, waiting.target()));
-        let before = event_loop.inner.tasks.borrow_mut().set_waiting(key, waiting);
-        drop(before);
+        self.forwards = Some((id, scope, waiting.target()));
+        event_loop.set_waiting(scope, waiting);
     }
 
-    /// What both have in common; gives the task that polls, if one does.
+    /// What both have in common; gives the scope that polls, if a task does.
     #[inline]
-    fn suspend_in<'l>(&mut self, event_loop: Option<&'l EventLoop>, cx: &Cx<'_>) -> Option<(&'l EventLoop, TaskKey)> {
+    fn suspend_in<'l>(&mut self, event_loop: Option<&'l EventLoop>, cx: &Cx<'_>) -> Option<(&'l EventLoop, Scope)> {
         self.suspended = true;
         let event_loop = event_loop?;
         let (key, own) = event_loop.current_key(cx.waker())?;
         if !own || self.foreign.is_some() {
             self.suspend_foreign(event_loop, key, own, cx.waker());
         }
-        Some((event_loop, key))
+        Some((event_loop, event_loop.current_child().map_or(Scope::Task(key), Scope::Child)))
     }
 
     #[cold]
@@ -157,9 +170,9 @@ impl Leaf {
     }
 
     fn withdraw(&mut self) {
-        let Some((id, key, target)) = self.forwards.take() else { return };
+        let Some((id, scope, target)) = self.forwards.take() else { return };
         // Elsewhere than on the loop's thread nothing can be withdrawn; a stale target is harmless.
-        let take = |event_loop: &EventLoop| event_loop.inner.tasks.borrow_mut().take_waiting(key, target);
+        let take = |event_loop: &EventLoop| event_loop.take_waiting(scope, target);
         let here = running::with(|running| running.filter(|running| running.inner.shared.id == id).map(take));
         let waiting = here.or_else(|| running::by_id(id).as_ref().map(take));
         drop(waiting);
@@ -205,63 +218,132 @@ impl Drop for Leaf {
     }
 }
 
+impl EventLoop {
+    /// Says what a scope waits for; the last word of a step counts.
+    pub(crate) fn set_waiting(&self, scope: Scope, waiting: Waiting) {
+        let before = match scope {
+            Scope::Task(key) => self.inner.tasks.borrow_mut().set_waiting(key, waiting),
+            Scope::Child(key) => self.inner.scopes.borrow_mut().set_waiting(key, waiting),
+        };
+        drop(before);
+    }
+
+    /// Gives what a scope waits for, if that is `target`, for the caller to drop.
+    fn take_waiting(&self, scope: Scope, target: usize) -> Waiting {
+        match scope {
+            Scope::Task(key) => self.inner.tasks.borrow_mut().take_waiting(key, target),
+            Scope::Child(key) => self.inner.scopes.borrow_mut().take_waiting(key, target),
+        }
+    }
+
+    /// Whether a scope that is being polled has said in this step, or may have, that it waits for something.
+    #[inline]
+    fn scope_may_wait(&self, scope: Scope) -> bool {
+        match scope {
+            Scope::Task(_) => self.current_may_wait(),
+            Scope::Child(_) => true,
+        }
+    }
+
+    fn waiting_of(&self, scope: Scope) -> Waiting {
+        match scope {
+            Scope::Task(key) => self.inner.tasks.borrow_mut().waiting(key),
+            Scope::Child(key) => self.inner.scopes.borrow().waiting(key),
+        }
+    }
+
+    /// Forwards a cancellation along the chain of what is awaited, to the future at its end. Else gives the scope that
+    /// is to be marked: the one that it began with, or the last task of the chain.
+    pub(super) fn forward_cancel(&self, first: Scope, reason: &Cancelled) -> Forwarded {
+        let mut marked = first;
+        let mut next = first;
+        let mut ring = Ring::new(first);
+        loop {
+            next = match self.waiting_of(next) {
+                Waiting::Future(future) if future.clone().cancel_target(reason.clone()) => {
+                    return Forwarded::Accepted(marked);
+                }
+                Waiting::Observer(key) if self.cancel_observed(key, reason) => return Forwarded::Passed,
+                Waiting::Scope(key) => Scope::Child(key),
+                Waiting::Task(key) if !ring.closes_with(Scope::Task(key)) => {
+                    let awaited = self.inner.tasks.borrow_mut().find(key);
+                    let Some(awaited) = awaited else { return Forwarded::Nowhere(marked) };
+                    awaited.request_cancel();
+                    marked = Scope::Task(key);
+                    marked
+                }
+                _ => return Forwarded::Nowhere(marked),
+            };
+        }
+    }
+}
+
+/// What became of a cancellation.
+pub(super) enum Forwarded {
+    /// A future accepted it; the scope that waits for it will receive it there.
+    Accepted(Scope),
+    /// Whoever waits goes on until those who were told have ended.
+    Passed,
+    /// This scope has to take it.
+    Nowhere(Scope),
+}
+
 impl TaskRef {
     /// asyncio: `Task.cancel`. From any thread; false if the task is done, which counts as a look at its outcome.
-    pub(crate) fn cancel(&self, message: Option<Text>) -> bool {
+    pub(crate) fn cancel(&self, reason: Cancelled) -> bool {
         if self.is_done() {
             self.add(flag::SEEN);
             return false;
         }
         self.request_cancel();
         if self.shared.on_its_thread() {
-            self.deliver_cancel(message);
+            self.deliver_cancel(reason);
             return true;
         }
         let task = self.clone();
         self.shared.push_call(move |_| {
             // Unless the request was taken back on its way.
-            if task.cancelling() > 0 {
-                task.deliver_cancel(message);
+            if task.requests() > 0 {
+                task.deliver_cancel(reason);
             }
         })
     }
 
-    /// Forwards the cancellation along the chain of awaited tasks, to the future at its end, or marks the last task.
-    fn deliver_cancel(&self, message: Option<Text>) {
+    /// Forwards the cancellation to what is awaited, or marks who has to take it.
+    fn deliver_cancel(&self, reason: Cancelled) {
         let Some(event_loop) = running::local(&self.shared) else { return };
-        let mut task = self.clone();
-        let mut ring = Ring::new(task.key());
-        loop {
-            if task.is_done() {
-                return;
-            }
-            let waiting = event_loop.inner.tasks.borrow_mut().waiting(task.key());
-            let awaited = match waiting {
-                Waiting::Future(future) if future.clone().cancel_target(message.clone()) => {
-                    task.note_forwarded(message);
-                    return;
-                }
-                Waiting::Task(key) if !ring.closes_with(key) => event_loop.inner.tasks.borrow_mut().find(key),
-                _ => None,
-            };
-            let Some(awaited) = awaited else { break };
-            awaited.request_cancel();
-            task = awaited;
+        if self.is_done() {
+            return;
         }
-        task.mark(message);
-        task.wake_all();
+        match event_loop.forward_cancel(Scope::Task(self.key()), &reason) {
+            Forwarded::Accepted(Scope::Task(key)) => {
+                let task = event_loop.inner.tasks.borrow_mut().find(key);
+                task.into_iter().for_each(|task| task.note_forwarded(reason.clone()));
+            }
+            Forwarded::Nowhere(Scope::Task(key)) => {
+                let task = event_loop.inner.tasks.borrow_mut().find(key);
+                task.into_iter().for_each(|task| task.mark_and_wake(reason.clone()));
+            }
+            // A chain that begins with a task ends with one.
+            Forwarded::Accepted(Scope::Child(_)) | Forwarded::Nowhere(Scope::Child(_)) | Forwarded::Passed => {}
+        }
+    }
+
+    pub(super) fn mark_and_wake(&self, reason: Cancelled) {
+        self.mark(reason);
+        self.wake_all();
     }
 
     /// Whether the task waits for `other`, be it through others.
     pub(crate) fn awaits(&self, other: &TaskRef) -> bool {
         let Some(event_loop) = running::local(&self.shared) else { return false };
-        let mut ring = Ring::new(self.key());
-        let mut next = self.key();
+        let mut next = Scope::Task(self.key());
+        let mut ring = Ring::new(next);
         loop {
-            let waiting = event_loop.inner.tasks.borrow_mut().waiting(next);
-            next = match waiting {
+            next = match event_loop.waiting_of(next) {
                 Waiting::Task(key) if key == other.key() => return true,
-                Waiting::Task(key) if !ring.closes_with(key) => key,
+                Waiting::Task(key) if !ring.closes_with(Scope::Task(key)) => Scope::Task(key),
+                Waiting::Scope(key) => Scope::Child(key),
                 _ => return false,
             };
         }
@@ -271,17 +353,17 @@ impl TaskRef {
 /// Tasks that wait for each other form a ring: it is found by meeting a task that was passed before. The one that is
 /// remembered is a later one each time that the way has doubled.
 struct Ring {
-    passed: TaskKey,
+    passed: Scope,
     steps: usize,
     limit: usize,
 }
 
 impl Ring {
-    fn new(first: TaskKey) -> Self {
+    fn new(first: Scope) -> Self {
         Ring { passed: first, steps: 0, limit: 1 }
     }
 
-    fn closes_with(&mut self, next: TaskKey) -> bool {
+    fn closes_with(&mut self, next: Scope) -> bool {
         if next == self.passed {
             return true;
         }

@@ -27,12 +27,14 @@ use async_task::Runnable;
 
 use crate::{
     context::{self, ContextRef, Entered, Vars},
-    error::{Cancelled, Error, Result},
+    error::{Error, Result},
     event_loop::{
         EventLoop,
         any_task::AnyTask,
+        child_scope::ScopeKey,
         exceptions::ExceptionContext,
         meta::{TaskKey, TaskMeta, flag, local},
+        observers::Member,
         running,
         scope::Waiting,
         threadsafe::Job,
@@ -83,6 +85,8 @@ pub(crate) struct TaskSlot {
     vars: Vars,
     /// asyncio: `_fut_waiter`.
     waiting: Waiting,
+    /// Who is told of the end first.
+    member: Option<Member>,
 }
 
 impl TaskSlot {
@@ -181,6 +185,23 @@ impl Tasks {
         }
     }
 
+    /// Lets `member`'s observer be told of the end, unless another is.
+    pub(super) fn set_member(&mut self, key: TaskKey, member: Member) -> bool {
+        match self.get_mut(key) {
+            Some(slot) if slot.member.is_none() => {
+                slot.member = Some(member);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn take_member(&mut self, key: TaskKey, member: Member) {
+        if let Some(slot) = self.get_mut(key).filter(|slot| slot.member == Some(member)) {
+            slot.member = None;
+        }
+    }
+
     pub(crate) fn waiting(&mut self, key: TaskKey) -> Waiting {
         self.get_mut(key).map_or(Waiting::Nothing, |slot| slot.waiting.clone())
     }
@@ -223,6 +244,7 @@ pub(crate) fn spawn<T, F>(
     coroutine: F,
     vars: Vars,
     created: &'static Location<'static>,
+    member: Option<Member>,
 ) -> Spawned<T>
 where
     T: 'static,
@@ -243,7 +265,7 @@ where
     if vars.is_some() {
         task.set_local(local::TABLE);
     }
-    entry.insert(TaskSlot { task: task.clone(), vars, waiting: Waiting::Nothing });
+    entry.insert(TaskSlot { task: task.clone(), vars, waiting: Waiting::Nothing, member });
     drop(tasks);
     Spawned { task, outcome, runnable }
 }
@@ -318,6 +340,10 @@ impl<T, F: StdFuture<Output = Result<T>>> StdFuture for Driver<'_, F> {
                     if forwarded {
                         meta.take_back_forwarded(cx.waker());
                     }
+                    if meta.is_marked() && event_loop.offers_again() {
+                        // Another was taken instead in this step.
+                        cx.waker().wake_by_ref();
+                    }
                     event_loop.end_step(polling, entered);
                     return Poll::Pending;
                 }
@@ -344,13 +370,17 @@ struct Polling<'a> {
     event_loop: &'a EventLoop,
     meta: &'a TaskMeta,
     outer: Option<BorrowedTask>,
+    outer_scope: Option<ScopeKey>,
+    outer_withheld: bool,
 }
 
 impl<'a> Polling<'a> {
     #[inline]
     fn begin(event_loop: &'a EventLoop, meta: &'a TaskMeta, waker: &Waker) -> Self {
         let outer = event_loop.inner.current.replace(Some(BorrowedTask::new(meta, waker)));
-        Polling { event_loop, meta, outer }
+        let outer_scope = event_loop.inner.scope.take();
+        let outer_withheld = event_loop.inner.withheld.replace(false);
+        Polling { event_loop, meta, outer, outer_scope, outer_withheld }
     }
 }
 
@@ -358,6 +388,8 @@ impl Drop for Polling<'_> {
     #[inline]
     fn drop(&mut self) {
         self.event_loop.inner.current.set(self.outer);
+        self.event_loop.inner.scope.set(self.outer_scope);
+        self.event_loop.inner.withheld.set(self.outer_withheld);
         self.meta.clear_local(local::STEPPING);
     }
 }
@@ -370,6 +402,9 @@ impl<F> Drop for Driver<'_, F> {
         }
         if let Some(event_loop) = running::local(&self.meta.shared) {
             let slot = event_loop.inner.tasks.borrow_mut().remove(self.meta.key());
+            if let Some(member) = slot.as_ref().and_then(|slot| slot.member) {
+                event_loop.member_ended(member, None);
+            }
             drop(slot);
         }
         self.meta.take_mark();
@@ -463,7 +498,9 @@ impl EventLoop {
     /// Marks a task as done whose coroutine is gone, and says what the turn has to do.
     fn finish_task(&self, meta: &TaskMeta, waker: &Waker, error: Option<&Error>, panicked: bool) {
         meta.take_mark();
-        let slot = self.inner.tasks.borrow_mut().remove(meta.key()).filter(TaskSlot::holds_something);
+        let slot = self.inner.tasks.borrow_mut().remove(meta.key());
+        let member = slot.as_ref().and_then(|slot| slot.member);
+        let slot = slot.filter(TaskSlot::holds_something);
         let outcome = match error {
             None => 0,
             Some(Error::Cancelled(_)) => flag::CANCELLED,
@@ -479,14 +516,16 @@ impl EventLoop {
         if context.is_some() || slot.is_some() {
             self.drop_user_value(meta, waker, move || drop((slot, context)));
         }
-        let before = meta.add(flag::DONE | outcome);
+        let looked = member.is_some_and(|member| self.member_ended(member, error));
+        let seen = if looked { flag::SEEN } else { 0 };
+        let before = meta.add(flag::DONE | outcome | seen);
         let waiters = if before & flag::LISTED != 0 {
             meta.with_rare(|rare| std::mem::take(&mut rare.waiters))
         } else {
             Waiters::default()
         };
         let unread = match outcome {
-            flag::FAILED => {
+            flag::FAILED if member.is_none() => {
                 let unawaited = before & flag::AWAITED == 0 && !waiters.has_wakers();
                 let nobody_left = !meta.has_handles();
                 (nobody_left || (panicked && unawaited)) && meta.claim_report()
@@ -547,18 +586,26 @@ impl EventLoop {
         self.inner.current.get().is_some_and(|task| unsafe { task.meta.as_ref() }.local(local::TABLE))
     }
 
-    /// The task that is being polled has received the cancellation that was forwarded.
-    pub(crate) fn receive_forwarded(&self) {
-        if let Some(task) = self.inner.current.get() {
-            // SAFETY: as above.
-            unsafe { task.meta.as_ref() }.receive_forwarded();
-        }
-    }
-
-    pub(crate) fn take_current_mark(&self) -> Option<Cancelled> {
+    /// Looks at the task that is being polled.
+    #[inline]
+    pub(crate) fn with_current<R>(&self, look: impl FnOnce(&TaskMeta) -> R) -> Option<R> {
         let task = self.inner.current.get()?;
         // SAFETY: as above.
-        unsafe { task.meta.as_ref() }.take_mark()
+        Some(look(unsafe { task.meta.as_ref() }))
+    }
+
+    /// The N of the first name "Task-N" of the task that is being polled.
+    pub(crate) fn current_number(&self) -> Option<u32> {
+        self.with_current(|task| task.key().number)
+    }
+
+    /// Lets a task's next step drop its coroutine, if it is not done.
+    pub(super) fn kill_task(&self, key: TaskKey) {
+        let task = self.inner.tasks.borrow_mut().find(key);
+        if let Some(task) = task {
+            task.kill();
+            task.wake_all();
+        }
     }
 }
 
@@ -668,6 +715,9 @@ impl EventLoop {
     pub(crate) fn abandon_task(&self, task: &TaskRef) {
         task.take_mark();
         let slot = self.inner.tasks.borrow_mut().remove(task.key());
+        if let Some(member) = slot.as_ref().and_then(|slot| slot.member) {
+            self.member_ended(member, None);
+        }
         self.drop_guarded(move || drop(slot));
         self.notify(task.end_unfinished());
     }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    error::{Error, Result, Text},
+    error::{Cancelled, Error, Result, Text},
     event_loop::{
         exceptions::{ExceptionContext, report_from_anywhere},
         running,
@@ -81,7 +81,7 @@ struct State<T> {
     /// Set when the future is dropped; never cleared.
     abandoned: bool,
     /// Cancels the work; taken when it is called or the work has ended.
-    on_cancel: Option<Box<dyn FnOnce(Option<Text>) + Send>>,
+    on_cancel: Option<Box<dyn FnOnce(Cancelled) + Send>>,
     /// Told when the work has ended.
     on_done: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -241,24 +241,24 @@ impl<T: Send + 'static> ThreadsafeFuture<T> {
     ///
     /// asyncio: `concurrent.futures.Future.cancel`.
     pub fn cancel(&self) -> bool {
-        self.cancel_as(None)
+        self.cancel_as(running::reason(None))
     }
 
     /// As [`cancel`](Self::cancel), with a message for the one who is cancelled.
     pub fn cancel_with(&self, message: impl Into<Text>) -> bool {
-        self.cancel_as(Some(message.into()))
+        self.cancel_as(running::reason(Some(message.into())))
     }
 
-    fn cancel_as(&self, message: Option<Text>) -> bool {
+    fn cancel_as(&self, reason: Cancelled) -> bool {
         let mut state = self.state.lock();
         if !matches!(state.stage, Stage::Pending) {
             return false;
         }
         let on_cancel = state.on_cancel.take();
         drop(state);
-        let cancelled = self.state.settle(Err(Error::Cancelled(crate::error::Cancelled::new(message.clone()))));
+        let cancelled = self.state.settle(Err(Error::Cancelled(reason.clone())));
         if let Some(on_cancel) = on_cancel {
-            on_cancel(message);
+            on_cancel(reason);
         }
         cancelled
     }
@@ -308,7 +308,7 @@ impl<T: Send + 'static> StdFuture for ThreadsafeFuture<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Result<T>> {
         let this = self.get_mut();
         if let Some(cancelled) = this.leaf.take_cancel() {
-            this.cancel_as(cancelled.message.clone());
+            this.cancel_as(cancelled.clone());
             return Poll::Ready(Err(Error::Cancelled(cancelled)));
         }
         let mut state = this.state.lock();
@@ -419,18 +419,18 @@ impl<T: Send + 'static> ThreadsafeSetter<T> {
     }
 
     /// Says how to cancel the work; called at once if the future was cancelled before.
-    pub(crate) fn on_cancel(&self, cancel: impl FnOnce(Option<Text>) + Send + 'static) {
+    pub(crate) fn on_cancel(&self, cancel: impl FnOnce(Cancelled) + Send + 'static) {
         let mut state = self.state.lock();
-        let message = match &state.stage {
+        let reason = match &state.stage {
             Stage::Pending => {
                 state.on_cancel = Some(Box::new(cancel));
                 return;
             }
-            Stage::Done(Err(Error::Cancelled(cancelled))) => cancelled.message.clone(),
+            Stage::Done(Err(Error::Cancelled(cancelled))) => cancelled.clone(),
             _ => return,
         };
         drop(state);
-        cancel(message);
+        cancel(reason);
     }
 }
 

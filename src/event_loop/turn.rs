@@ -17,9 +17,11 @@ use crate::{
     error::{Error, Result},
     event_loop::{
         EventLoop,
+        child_scope::ScopeKey,
         exceptions::ExceptionContext,
         handle::{Handle, RunHandle, TimerHandle},
-        meta::TaskMeta,
+        meta::{TaskKey, TaskMeta},
+        observers::Member,
         running,
         threadsafe::{Call, Job, check_process, closed},
         threadsafe_future::ThreadsafeFuture,
@@ -34,6 +36,12 @@ pub(crate) enum Ready {
     Step(Runnable<TaskMeta>),
     Handle(Rc<dyn RunHandle>),
     Call(Call),
+    /// Something that is observed has ended in the iteration before.
+    Child(Member),
+    /// A scope's deadline has passed.
+    Expire(ScopeKey),
+    /// A task's time to clean up is over.
+    Kill(TaskKey),
     /// The main future has ended.
     Stop,
     /// Something that the callbacks before it need.
@@ -44,6 +52,10 @@ pub(crate) enum Ready {
 pub(crate) enum TimerEntry {
     Handle(Rc<dyn RunHandle>),
     Waker(Waker),
+    Expire(ScopeKey),
+    Kill(TaskKey),
+    /// Of an observer: its own deadline.
+    Child(Member),
 }
 
 impl EventLoop {
@@ -320,6 +332,9 @@ impl EventLoop {
             match entry {
                 TimerEntry::Handle(handle) => self.push(Ready::Handle(handle)),
                 TimerEntry::Waker(waker) => wake(waker),
+                TimerEntry::Expire(key) => self.push(Ready::Expire(key)),
+                TimerEntry::Kill(key) => self.push(Ready::Kill(key)),
+                TimerEntry::Child(member) => self.push(Ready::Child(member)),
             }
         }
         inner.due.set(due);
@@ -388,6 +403,9 @@ impl EventLoop {
             Ready::Step(runnable) => self.run_step(runnable),
             Ready::Handle(handle) => handle.run(self),
             Ready::Call(call) => call.run(self),
+            Ready::Child(member) => self.tell_observer(member),
+            Ready::Expire(key) => self.expire_scope(key),
+            Ready::Kill(key) => self.kill_task(key),
             Ready::Stop => self.stop(),
             Ready::Keep(value) => drop(value),
         }
@@ -409,7 +427,7 @@ impl EventLoop {
                 Some(created) => Box::new(move || format!("<Handle created at {created}>")),
                 None => Box::new(|| "<Handle from another thread>".into()),
             },
-            Ready::Stop | Ready::Keep(_) => Box::new(|| "<Handle of the event loop>".into()),
+            Ready::Child(_) | Ready::Expire(_) | Ready::Kill(_) | Ready::Stop | Ready::Keep(_) => Box::new(|| "<Handle of the event loop>".into()),
         };
         let begin = Instant::now();
         self.run_item(item);

@@ -6,7 +6,11 @@ use std::{
     task::Waker,
 };
 
-use crate::{error::Error, event_loop::callbacks::CallbackKey, report};
+use crate::{
+    error::Error,
+    event_loop::{callbacks::CallbackKey, observers::Member},
+    report,
+};
 
 /// A place in a [`Waiters`] list; kept by whoever waits, to be found again.
 pub(crate) type Place = NonZeroU64;
@@ -22,6 +26,7 @@ pub(crate) fn wake(waker: Waker) {
 pub(crate) enum Waiter {
     Waker(Waker),
     Callback(CallbackKey),
+    Observer(Member),
 }
 
 /// The first waiter needs no allocation: there is seldom a second.
@@ -89,8 +94,9 @@ impl Waiters {
         self.first.is_none() && self.more.is_empty()
     }
 
+    /// Whether somebody awaits the outcome, by itself or with others.
     pub(crate) fn has_wakers(&self) -> bool {
-        self.iter().any(|waiter| matches!(waiter, Waiter::Waker(_)))
+        self.iter().any(|waiter| !matches!(waiter, Waiter::Callback(_)))
     }
 
     pub(crate) fn has_callbacks(&self) -> bool {

@@ -16,6 +16,7 @@ use crate::{
     error::{Error, Result},
     event_loop::{
         EventLoop,
+        child_scope::ScopeKey,
         meta::TaskKey,
         repeated::{Repeated, RepeatedHandle},
         threadsafe::{check_process, closed},
@@ -75,6 +76,8 @@ struct Wait {
     waker: Waker,
     /// The task that waits: once it is cancelled, the wait is as good as over.
     task: Option<TaskKey>,
+    /// The scope inside of the task: once that is cancelled, too.
+    scope: Option<ScopeKey>,
 }
 
 impl Watch {
@@ -363,12 +366,13 @@ impl EventLoop {
         self.refuse_second_wait(fd, direction)?;
         self.refuse_callback(fd, direction)?;
         let task = self.current_key(waker).map(|(key, _)| key);
-        self.put_watch(fd, direction, Watch::Wait(Wait { number: wait, waker: waker.clone(), task }))
+        self.put_watch(fd, direction, Watch::Wait(Wait { number: wait, waker: waker.clone(), task, scope: self.current_child() }))
     }
 
     /// Whether the wait stands already; it then wakes `waker` from now on.
     fn refresh_wait(&self, fd: RawFd, direction: Direction, wait: u64, waker: &Waker) -> bool {
         let task = self.current_key(waker).map(|(key, _)| key);
+        let scope = self.current_child();
         let mut watchers = self.inner.watchers.borrow_mut();
         let Some(Watch::Wait(known)) = watchers.get(fd).map(|source| source.watch(direction)) else {
             return false;
@@ -377,6 +381,7 @@ impl EventLoop {
             return false;
         }
         known.task = task;
+        known.scope = scope;
         if !known.waker.will_wake(waker) {
             let old = mem::replace(&mut known.waker, waker.clone());
             drop(watchers);
@@ -402,12 +407,13 @@ impl EventLoop {
 
     /// A call that waits keeps others from waiting, unless its task has been cancelled and has not run since.
     fn refuse_second_wait(&self, fd: RawFd, direction: Direction) -> Result<()> {
-        let task = match self.inner.watchers.borrow_mut().get(fd).map(|source| source.watch(direction)) {
-            Some(Watch::Wait(wait)) => wait.task,
+        let (task, scope) = match self.inner.watchers.borrow_mut().get(fd).map(|source| source.watch(direction)) {
+            Some(Watch::Wait(wait)) => (wait.task, wait.scope),
             _ => return Ok(()),
         };
         let task = task.and_then(|key| self.inner.tasks.borrow_mut().find(key));
-        if task.is_some_and(|task| task.is_marked()) || self.forget_if_stale(fd) {
+        let in_scope = scope.is_some_and(|scope| self.inner.scopes.borrow().is_marked(scope));
+        if in_scope || task.is_some_and(|task| task.is_marked()) || self.forget_if_stale(fd) {
             return Ok(());
         }
         let what = if direction == Direction::Read { "read from" } else { "write to" };

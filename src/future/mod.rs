@@ -160,8 +160,8 @@ fn wake(waiters: Waiters) {
 }
 
 impl<T> CancelTarget for Core<T> {
-    fn cancel_target(self: Arc<Self>, message: Option<Text>) -> bool {
-        self.complete(Err(Error::Cancelled(Cancelled::new(message)))).is_ok()
+    fn cancel_target(self: Arc<Self>, reason: Cancelled) -> bool {
+        self.complete(Err(Error::Cancelled(reason))).is_ok()
     }
 }
 
@@ -171,7 +171,7 @@ impl<T: 'static> Drop for Core<T> {
         if !state.waiters.is_empty() {
             let keys = mem::take(&mut state.waiters).into_iter().filter_map(|waiter| match waiter {
                 Waiter::Callback(key) => Some(key),
-                Waiter::Waker(_) => None,
+                Waiter::Waker(_) | Waiter::Observer(_) => None,
             });
             drop_callbacks(&self.shared, keys.collect());
         }
@@ -269,18 +269,18 @@ impl<T: 'static> Future<T> {
     ///
     /// asyncio: `Future.cancel`.
     pub fn cancel(&self) -> bool {
-        self.cancel_as(None)
+        self.cancel_as(running::reason(None))
     }
 
     /// As [`cancel`](Self::cancel), with a message for those who wait.
     ///
     /// asyncio: `Future.cancel(msg)`.
     pub fn cancel_with(&self, message: impl Into<Text>) -> bool {
-        self.cancel_as(Some(message.into()))
+        self.cancel_as(running::reason(Some(message.into())))
     }
 
-    fn cancel_as(&self, message: Option<Text>) -> bool {
-        let cancelled = Error::Cancelled(Cancelled::new(message));
+    pub(crate) fn cancel_as(&self, reason: Cancelled) -> bool {
+        let cancelled = Error::Cancelled(reason);
         let cancels = self.core.shared.on_its_thread() && self.core.complete(Err(cancelled)).is_ok();
         if !cancels {
             let mut state = self.core.lock();
@@ -408,7 +408,7 @@ impl<T: 'static> Future<T> {
     fn poll_with(&mut self, cx: &Cx<'_>, take: impl FnOnce(&mut Outcome<T>) -> Result<T>) -> Poll<Result<T>> {
         if let Some(cancelled) = self.leaf.take_cancel() {
             // Not forwarded by `cancel()` because the task waits for several things: it is now.
-            self.core.clone().cancel_target(cancelled.message.clone());
+            self.core.clone().cancel_target(cancelled.clone());
             return Poll::Ready(Err(Error::Cancelled(cancelled)));
         }
         let mut state = self.core.lock();

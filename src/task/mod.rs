@@ -17,7 +17,7 @@ use std::{
 
 use crate::{
     context::Context,
-    error::{Cancelled, Error, Result, Text},
+    error::{Error, Result, Text},
     event_loop::{
         EventLoop,
         any_task::AnyTask,
@@ -126,14 +126,14 @@ impl<T: 'static> Task<T> {
     ///
     /// asyncio: `Task.cancel`.
     pub fn cancel(&self) -> bool {
-        self.task.cancel(None)
+        self.task.cancel(running::reason(None))
     }
 
     /// As [`cancel`](Self::cancel), with a message for whoever sees the cancellation.
     ///
     /// asyncio: `Task.cancel(msg)`.
     pub fn cancel_with(&self, message: impl Into<Text>) -> bool {
-        self.task.cancel(Some(message.into()))
+        self.task.cancel(running::reason(Some(message.into())))
     }
 
     /// Takes one request to cancel back and gives how many are left; at zero, on the loop's thread, a cancellation that
@@ -334,12 +334,12 @@ impl TaskRef {
 
     /// What every await of a task begins with: who may not wait, and who is cancelled meanwhile.
     fn check_wait(&self, leaf: &Leaf, running: Option<&EventLoop>) -> Result<()> {
-        if let Some(Cancelled { message, .. }) = leaf.take_cancel() {
+        if let Some(cancelled) = leaf.take_cancel() {
             // Not forwarded by `cancel()` because the task waits for several things: it is now. Not to who waits for the
             // one that polls: tasks that wait for each other would hand it round for ever.
             let in_ring = running.and_then(EventLoop::current_task_ref).is_some_and(|current| self.awaits(&current));
-            if in_ring || !self.cancel(message.clone()) {
-                return Err(Error::Cancelled(Cancelled::new(message)));
+            if in_ring || !self.cancel(cancelled.clone()) {
+                return Err(Error::Cancelled(cancelled));
             }
         }
         if self.is_done() {

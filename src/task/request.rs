@@ -17,6 +17,7 @@ use crate::{
     event_loop::{
         EventLoop,
         any_task::AnyTask,
+        observers::Member,
         running,
         step::{self, Spawned},
         threadsafe::closed,
@@ -44,6 +45,8 @@ pub struct TaskRequest {
     context: Option<Context>,
     eager: bool,
     wrap: Option<Wrap>,
+    /// Who is told of the end first.
+    pub(crate) member: Option<Member>,
 }
 
 impl TaskRequest {
@@ -205,7 +208,7 @@ impl EventLoop {
     {
         let (coroutine, created) = (coroutine.into_future(), Location::caller());
         if self.makes_plain_tasks() {
-            return self.make_plain_task(coroutine, created);
+            return self.make_plain_task(coroutine, created, None);
         }
         self.make_task(coroutine, TaskRequest::default(), created)
     }
@@ -263,18 +266,24 @@ impl EventLoop {
 
     /// Whether a task needs nothing but its coroutine and a copy of the present context: the usual case.
     #[inline]
-    fn makes_plain_tasks(&self) -> bool {
+    pub(crate) fn makes_plain_tasks(&self) -> bool {
         !self.is_closed() && self.context().is_none() && self.inner.task_factory.borrow().is_none()
     }
 
     /// Runs no foreign code.
     #[inline]
-    fn make_plain_task<T, F>(&self, coroutine: F, created: &'static Location<'static>) -> Task<T>
+    pub(crate) fn make_plain_task<T, F>(
+        &self,
+        coroutine: F,
+        created: &'static Location<'static>,
+        member: Option<Member>,
+    ) -> Task<T>
     where
         T: 'static,
         F: StdFuture<Output = Result<T>> + 'static,
     {
-        let Spawned { task, outcome, runnable } = step::spawn(self, coroutine, context::current_vars(), created);
+        let vars = context::current_vars();
+        let Spawned { task, outcome, runnable } = step::spawn(self, coroutine, vars, created, member);
         self.push(Ready::Step(runnable));
         Task::new(task, outcome)
     }
@@ -291,13 +300,13 @@ impl EventLoop {
     {
         if self.is_closed() {
             drop(coroutine);
-            return self.born_failed(closed(), created);
+            return self.born_failed(closed(), created, request.member);
         }
         if self.inner.task_factory.borrow().is_some() {
             if let Some(factory) = self.get_task_factory() {
                 if let Err(error) = factory(self, &mut request) {
                     drop(coroutine);
-                    return self.born_failed(error, created);
+                    return self.born_failed(error, created, request.member);
                 }
             }
         }
@@ -314,7 +323,7 @@ impl EventLoop {
     {
         let context = request.context.or_else(|| self.context().cloned());
         let vars = if context.is_none() { context::current_vars() } else { None };
-        let Spawned { task, outcome, runnable } = step::spawn(self, coroutine, vars, created);
+        let Spawned { task, outcome, runnable } = step::spawn(self, coroutine, vars, created, request.member);
         if let Some(context) = context {
             task.set_context(context);
         }
@@ -330,9 +339,14 @@ impl EventLoop {
     }
 
     /// A task that has failed before it began: its one step is over when this returns.
-    fn born_failed<T: 'static>(&self, error: Error, created: &'static Location<'static>) -> Task<T> {
+    pub(crate) fn born_failed<T: 'static>(
+        &self,
+        error: Error,
+        created: &'static Location<'static>,
+        member: Option<Member>,
+    ) -> Task<T> {
         let coroutine = std::future::ready(Err(error));
-        let Spawned { task, outcome, runnable } = step::spawn(self, coroutine, None, created);
+        let Spawned { task, outcome, runnable } = step::spawn(self, coroutine, None, created, member);
         let _running = (!self.is_the_running_one()).then(|| running::enter(self));
         self.run_step(runnable);
         Task::new(task, outcome)
@@ -379,7 +393,7 @@ where
     let (coroutine, created) = (coroutine.into_future(), Location::caller());
     let coroutine = match running::with(|running| match running {
         Some(event_loop) if event_loop.inner.shared.in_its_process() && event_loop.makes_plain_tasks() => {
-            Ok(event_loop.make_plain_task(coroutine, created))
+            Ok(event_loop.make_plain_task(coroutine, created, None))
         }
         _ => Err(coroutine),
     }) {
@@ -432,8 +446,8 @@ where
 }
 
 /// A task that has failed because there is no loop.
-fn homeless<T: 'static>(error: Error, created: &'static Location<'static>) -> Task<T> {
-    EventLoop::closed_one().born_failed(error, created)
+pub(crate) fn homeless<T: 'static>(error: Error, created: &'static Location<'static>) -> Task<T> {
+    EventLoop::closed_one().born_failed(error, created, None)
 }
 
 /// The task that runs now on this thread, `None` in a callback.

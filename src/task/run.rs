@@ -75,7 +75,7 @@ impl EventLoop {
                 let _stop = stop;
                 main.await
             };
-            let spawned = step::spawn(self, coroutine, vars, created);
+            let spawned = step::spawn(self, coroutine, vars, created, None);
             let task = crate::task::Task::new(spawned.task.clone(), spawned.outcome);
             let main_task = spawned.task;
             if let Some(context) = context {

@@ -127,7 +127,7 @@ fn start<M: 'static, C: IntoCoroutine<M>>(
     let coroutine = panics_for(setter.clone(), async move { coroutine.into_coroutine().await });
     let mut task = event_loop.make_task(coroutine, TaskRequest::default(), created);
     let reference = task.any().task.clone();
-    setter.on_cancel(move |message| _ = reference.cancel(message));
+    setter.on_cancel(move |reason| _ = reference.cancel(reason));
     let any = task.any();
     let _ = any.add_done_callback(move |_| {
         if setter.is_settled() {

@@ -1,0 +1,528 @@
+//! Scopes inside of a task: what a timeout or a group cancels without cancelling the task.
+//!
+//! A scope is polled by the future that owns it. Marks are looked for from the innermost scope outwards, so that a leaf
+//! takes the nearest one; what nobody takes ends the body of the scope and nothing else.
+
+use std::{
+    mem,
+    sync::Arc,
+    task::{Context as Cx, Poll},
+    time::Instant,
+};
+
+use crate::{
+    error::{Cancelled, Canceller, Error, Result},
+    event_loop::{
+        EventLoop,
+        meta::TaskKey,
+        running,
+        scope::{self, Forwarded, Leaf, Scope, Waiting},
+        step::TaskRef,
+        threadsafe::Shared,
+        timers::TimerKey,
+        turn::{Ready, TimerEntry},
+    },
+};
+
+/// Names a child scope for as long as it exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ScopeKey {
+    slot: u32,
+    pub(super) number: u32,
+}
+
+impl ScopeKey {
+    /// Of a scope that has been closed.
+    const GONE: ScopeKey = ScopeKey { slot: u32::MAX, number: 0 };
+}
+
+mod bit {
+    /// A cancellation waits to be taken. Counted by `scope::count_mark`.
+    pub(super) const MARKED: u8 = 1;
+    /// Goes with MARKED: it was when the present poll began, so that whoever can take the mark has the chance.
+    pub(super) const OFFERED: u8 = 2;
+    /// A cancellation was forwarded to a future and has not come back.
+    pub(super) const FORWARDED: u8 = 4;
+    /// The scope was cancelled: the task's count is raised. Never cleared.
+    pub(super) const CANCELLED: u8 = 8;
+    /// Its deadline passed. Never cleared.
+    pub(super) const EXPIRED: u8 = 16;
+    /// Marks of the scopes around it are not for those inside.
+    pub(super) const SHIELD: u8 = 32;
+    /// The next poll drops the body, whatever it does.
+    pub(super) const KILLED: u8 = 64;
+}
+
+struct ChildScope {
+    number: u32,
+    bits: u8,
+    /// Who polls it, and the scope around it: as of the last poll.
+    task: TaskKey,
+    parent: Option<ScopeKey>,
+    waiting: Waiting,
+    /// Of the mark, or of what was forwarded.
+    reason: Cancelled,
+    /// When the scope is cancelled by itself.
+    deadline: Option<Instant>,
+    timer: Option<TimerKey>,
+}
+
+/// The child scopes of a loop.
+#[derive(Default)]
+pub(crate) struct Scopes {
+    slab: slab::Slab<ChildScope>,
+    last: u32,
+}
+
+impl Scopes {
+    fn insert(&mut self, task: TaskKey, bits: u8) -> ScopeKey {
+        self.last = self.last.wrapping_add(1);
+        let number = self.last;
+        let slot = self.slab.insert(ChildScope {
+            number,
+            bits,
+            task,
+            parent: None,
+            waiting: Waiting::Nothing,
+            reason: Cancelled::default(),
+            deadline: None,
+            timer: None,
+        });
+        ScopeKey { slot: u32::try_from(slot).expect("fewer scopes than memory"), number }
+    }
+
+    fn get(&self, key: ScopeKey) -> Option<&ChildScope> {
+        self.slab.get(key.slot as usize).filter(|scope| scope.number == key.number)
+    }
+
+    #[inline]
+    fn get_mut(&mut self, key: ScopeKey) -> Option<&mut ChildScope> {
+        self.slab.get_mut(key.slot as usize).filter(|scope| scope.number == key.number)
+    }
+
+    pub(super) fn waiting(&self, key: ScopeKey) -> Waiting {
+        self.get(key).map_or(Waiting::Nothing, |scope| scope.waiting.clone())
+    }
+
+    pub(super) fn set_waiting(&mut self, key: ScopeKey, waiting: Waiting) -> Waiting {
+        match self.get_mut(key) {
+            Some(scope) => mem::replace(&mut scope.waiting, waiting),
+            None => waiting,
+        }
+    }
+
+    pub(super) fn take_waiting(&mut self, key: ScopeKey, target: usize) -> Waiting {
+        match self.get_mut(key) {
+            Some(scope) if scope.waiting.target() == target => mem::take(&mut scope.waiting),
+            _ => Waiting::Nothing,
+        }
+    }
+
+    /// Whether a cancellation waits to be taken in this scope or one around it, below the task.
+    pub(super) fn is_marked(&self, key: ScopeKey) -> bool {
+        let mut next = Some(key);
+        while let Some(scope) = next.and_then(|key| self.get(key)) {
+            if scope.bits & bit::MARKED != 0 {
+                return true;
+            }
+            next = scope.parent;
+        }
+        false
+    }
+}
+
+impl ChildScope {
+    fn mark(&mut self, reason: Cancelled) {
+        if self.bits & bit::MARKED == 0 {
+            self.bits |= bit::MARKED;
+            scope::count_mark();
+        }
+        self.reason = reason;
+    }
+
+    fn take_mark(&mut self) -> Option<Cancelled> {
+        if self.bits & bit::MARKED == 0 {
+            return None;
+        }
+        self.bits &= !(bit::MARKED | bit::OFFERED | bit::FORWARDED);
+        scope::uncount_mark();
+        Some(mem::take(&mut self.reason))
+    }
+}
+
+/// A child scope, owned by the future whose body is polled in it. May cross threads; its end is on the
+/// loop's, wherever it is dropped.
+pub(crate) struct OwnedScope {
+    shared: Arc<Shared>,
+    key: ScopeKey,
+    task: TaskKey,
+    /// The task's count of requests when the scope was opened.
+    requests: u32,
+    /// As any awaitable that waits: for what the body waits for.
+    leaf: Leaf,
+}
+
+/// What became of a body that was polled in its scope.
+pub(crate) enum Polled<T> {
+    Ready(T),
+    Pending,
+    /// Nobody took the scope's cancellation: the body is to be dropped.
+    GivenUp(Cancelled),
+}
+
+/// What a scope has seen when it ends.
+pub(crate) struct Closed {
+    /// Whether the scope itself was cancelled.
+    pub(crate) cancelled: bool,
+    pub(crate) expired: bool,
+    /// Whether somebody outside asked the task to cancel since the scope was opened, and did not take it back.
+    pub(crate) outside: bool,
+}
+
+impl OwnedScope {
+    /// A scope inside of the one that polls; `None` outside of tasks.
+    pub(crate) fn open(event_loop: &EventLoop) -> Option<Self> {
+        Self::with_bits(event_loop, 0)
+    }
+
+    /// One whose body does not see the cancellations of the scopes around it.
+    pub(crate) fn open_shield(event_loop: &EventLoop) -> Option<Self> {
+        Self::with_bits(event_loop, bit::SHIELD)
+    }
+
+    fn with_bits(event_loop: &EventLoop, bits: u8) -> Option<Self> {
+        let (task, requests) = event_loop.with_current(|task| (task.key(), task.requests()))?;
+        let key = event_loop.inner.scopes.borrow_mut().insert(task, bits);
+        let shared = event_loop.inner.shared.clone();
+        Some(OwnedScope { shared, key, task, requests, leaf: Leaf::new() })
+    }
+
+    pub(crate) fn key(&self) -> ScopeKey {
+        self.key
+    }
+
+    pub(crate) fn loop_id(&self) -> u64 {
+        self.shared.id
+    }
+
+    /// Polls `body` inside of the scope, under the task that polls now.
+    #[inline]
+    pub(crate) fn poll<T>(
+        &mut self,
+        event_loop: &EventLoop,
+        cx: &mut Cx<'_>,
+        body: impl FnOnce(&mut Cx<'_>) -> Poll<T>,
+    ) -> Result<Polled<T>> {
+        let (forwarded, killed) = self.begin_poll(event_loop)?;
+        if killed {
+            return Ok(Polled::GivenUp(self.take_mark(event_loop).unwrap_or_default()));
+        }
+        let entered = Entered { event_loop, outer: event_loop.inner.scope.replace(Some(self.key)) };
+        let polled = body(cx);
+        drop(entered);
+        Ok(match polled {
+            Poll::Pending => self.end_pending(event_loop, cx, forwarded),
+            Poll::Ready(value) => {
+                self.leaf.resume();
+                Polled::Ready(value)
+            }
+        })
+    }
+
+    /// Gives whether something was forwarded and has not come back, and whether the body is not to be polled any more.
+    fn begin_poll(&mut self, event_loop: &EventLoop) -> Result<(bool, bool)> {
+        if event_loop.inner.shared.id != self.shared.id {
+            return Err(Error::Value("the scope belongs to a different loop than the one that runs".into()));
+        }
+        let task = event_loop.with_current(|task| task.key());
+        let Some(task) = task else { return Err(Error::Runtime("a scope must be polled by a task".into())) };
+        let mut scopes = event_loop.inner.scopes.borrow_mut();
+        let Some(scope) = scopes.get_mut(self.key) else { return Err(Error::cancelled()) };
+        scope.task = task;
+        scope.parent = event_loop.inner.scope.get();
+        if scope.bits & bit::MARKED != 0 {
+            scope.bits |= bit::OFFERED;
+        }
+        let before = (scope.bits & bit::FORWARDED != 0, scope.bits & bit::KILLED != 0);
+        let waiting = mem::take(&mut scope.waiting);
+        drop(scopes);
+        drop(waiting);
+        Ok(before)
+    }
+
+    fn end_pending<T>(&mut self, event_loop: &EventLoop, cx: &Cx<'_>, forwarded: bool) -> Polled<T> {
+        let mut scopes = event_loop.inner.scopes.borrow_mut();
+        let Some(scope) = scopes.get_mut(self.key) else { return Polled::GivenUp(Cancelled::default()) };
+        if scope.bits & bit::OFFERED != 0 {
+            let reason = scope.take_mark().unwrap_or_default();
+            drop(scopes);
+            self.leaf.resume();
+            return Polled::GivenUp(reason);
+        }
+        if forwarded && scope.bits & bit::FORWARDED != 0 {
+            // The future that took it was given up: the next poll offers it again.
+            let reason = mem::take(&mut scope.reason);
+            scope.bits &= !bit::FORWARDED;
+            scope.mark(reason);
+        }
+        let again = scope.bits & bit::MARKED != 0;
+        let (shield, waits) = (scope.bits & bit::SHIELD != 0, !matches!(scope.waiting, Waiting::Nothing));
+        drop(scopes);
+        if shield {
+            event_loop.withhold_marks(true);
+        }
+        if again && event_loop.offers_again() {
+            cx.waker().wake_by_ref();
+        }
+        let key = self.key;
+        if waits && !shield {
+            self.leaf.suspend_on(Some(event_loop), cx, || Waiting::Scope(key));
+        } else {
+            self.leaf.suspend(Some(event_loop), cx);
+        }
+        Polled::Pending
+    }
+
+    fn take_mark(&self, event_loop: &EventLoop) -> Option<Cancelled> {
+        event_loop.inner.scopes.borrow_mut().get_mut(self.key)?.take_mark()
+    }
+
+    /// Ends the scope; what is left of a shield's hold on the marks around it with it.
+    pub(crate) fn close(mut self, event_loop: &EventLoop) -> Closed {
+        let requests = self.requests;
+        let task = self.task;
+        let bits = self.remove(event_loop);
+        let (now, outer) = event_loop
+            .with_current(|current| (current.requests(), current.key() == task))
+            .unwrap_or((requests, true));
+        Closed {
+            cancelled: bits & bit::CANCELLED != 0,
+            expired: bits & bit::EXPIRED != 0,
+            outside: outer && now > requests,
+        }
+    }
+
+    /// Takes the scope out of its loop.
+    fn remove(&mut self, event_loop: &EventLoop) -> u8 {
+        self.leaf.resume();
+        let key = mem::replace(&mut self.key, ScopeKey::GONE);
+        event_loop.remove_scope(key)
+    }
+}
+
+impl Drop for OwnedScope {
+    fn drop(&mut self) {
+        if self.key == ScopeKey::GONE {
+            return;
+        }
+        match running::local(&self.shared) {
+            Some(event_loop) => {
+                self.remove(&event_loop);
+            }
+            None => {
+                let key = self.key;
+                // A closed loop has no use for it any more.
+                self.shared.push_call(move |event_loop| {
+                    event_loop.remove_scope(key);
+                });
+            }
+        }
+    }
+}
+
+/// Makes a scope the innermost one until this is dropped, however the poll ends.
+struct Entered<'a> {
+    event_loop: &'a EventLoop,
+    outer: Option<ScopeKey>,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.event_loop.inner.scope.set(self.outer);
+    }
+}
+
+impl EventLoop {
+    /// The innermost scope that is being polled, if that is not the task itself.
+    #[inline]
+    pub(crate) fn current_child(&self) -> Option<ScopeKey> {
+        self.inner.scope.get()
+    }
+
+    /// Cancels what runs in the scope. Once: a second call does nothing.
+    pub(crate) fn cancel_scope(&self, key: ScopeKey, reason: Cancelled) {
+        let task = match self.inner.scopes.borrow_mut().get_mut(key) {
+            Some(scope) if scope.bits & bit::CANCELLED == 0 => {
+                scope.bits |= bit::CANCELLED;
+                scope.task
+            }
+            _ => return,
+        };
+        let task = self.inner.tasks.borrow_mut().find(task);
+        task.iter().for_each(|task| task.raise());
+        match self.forward_cancel(Scope::Child(key), &reason) {
+            Forwarded::Accepted(Scope::Child(key)) => {
+                if let Some(scope) = self.inner.scopes.borrow_mut().get_mut(key) {
+                    scope.bits |= bit::FORWARDED;
+                    scope.reason = reason;
+                }
+            }
+            Forwarded::Nowhere(Scope::Child(key)) => {
+                if let Some(scope) = self.inner.scopes.borrow_mut().get_mut(key) {
+                    scope.mark(reason);
+                }
+                task.iter().for_each(TaskRef::wake_all);
+            }
+            Forwarded::Accepted(Scope::Task(key)) => {
+                let awaited = self.inner.tasks.borrow_mut().find(key);
+                awaited.into_iter().for_each(|awaited| awaited.note_forwarded(reason.clone()));
+            }
+            Forwarded::Nowhere(Scope::Task(key)) => {
+                let awaited = self.inner.tasks.borrow_mut().find(key);
+                awaited.into_iter().for_each(|awaited| awaited.mark_and_wake(reason.clone()));
+            }
+            Forwarded::Passed => {}
+        }
+    }
+
+    /// Lets the scope be cancelled at `deadline`, in the next iteration if that is past, or never.
+    pub(crate) fn set_scope_deadline(&self, key: ScopeKey, deadline: Option<Instant>) {
+        let past = deadline.is_some_and(|deadline| deadline <= self.time());
+        let timer = deadline.filter(|_| !past).map(|deadline| self.insert_timer(deadline, TimerEntry::Expire(key)));
+        let before = match self.inner.scopes.borrow_mut().get_mut(key) {
+            Some(scope) => {
+                scope.deadline = deadline;
+                mem::replace(&mut scope.timer, timer)
+            }
+            None => timer,
+        };
+        let before = before.and_then(|timer| self.inner.timers.borrow_mut().remove(timer));
+        drop(before);
+        if past {
+            self.push(Ready::Expire(key));
+        }
+    }
+
+    /// When the scope is cancelled by itself.
+    pub(crate) fn scope_deadline(&self, key: ScopeKey) -> Option<Instant> {
+        self.inner.scopes.borrow().get(key).and_then(|scope| scope.deadline)
+    }
+
+    /// The scope's deadline has passed.
+    pub(super) fn expire_scope(&self, key: ScopeKey) {
+        let now = self.time();
+        match self.inner.scopes.borrow_mut().get_mut(key) {
+            // Unless it was moved since this was queued.
+            Some(scope) if scope.deadline.is_some_and(|deadline| deadline <= now) => scope.bits |= bit::EXPIRED,
+            _ => return,
+        }
+        self.cancel_scope(key, Cancelled::by(Canceller::Timeout, None));
+    }
+
+    /// Whether the scope's deadline has passed.
+    pub(crate) fn is_scope_expired(&self, key: ScopeKey) -> bool {
+        self.inner.scopes.borrow().get(key).is_some_and(|scope| scope.bits & bit::EXPIRED != 0)
+    }
+
+    /// Lets the scope's next poll give its body up.
+    pub(crate) fn kill_scope(&self, key: ScopeKey) {
+        let task = match self.inner.scopes.borrow_mut().get_mut(key) {
+            Some(scope) => {
+                scope.bits |= bit::KILLED;
+                scope.task
+            }
+            None => return,
+        };
+        let task = self.inner.tasks.borrow_mut().find(task);
+        task.iter().for_each(TaskRef::wake_all);
+    }
+
+    /// Takes a scope out and gives its bits.
+    fn remove_scope(&self, key: ScopeKey) -> u8 {
+        let mut scopes = self.inner.scopes.borrow_mut();
+        if scopes.get(key).is_none() {
+            return 0;
+        }
+        let mut scope = scopes.slab.remove(key.slot as usize);
+        drop(scopes);
+        if let Some(timer) = scope.timer {
+            let entry = self.inner.timers.borrow_mut().remove(timer);
+            drop(entry);
+        }
+        scope.take_mark();
+        if scope.bits & (bit::CANCELLED | bit::SHIELD) != 0 {
+            self.end_special_scope(&scope);
+        }
+        scope.bits
+    }
+
+    #[cold]
+    fn end_special_scope(&self, scope: &ChildScope) {
+        let task = self.inner.tasks.borrow_mut().find(scope.task);
+        let Some(task) = task else { return };
+        if scope.bits & bit::CANCELLED != 0 {
+            task.lower();
+        }
+        if scope.bits & bit::SHIELD != 0 {
+            // What was held back is offered now: in the step after this one.
+            self.withhold_marks(false);
+            if !self.is_current(&task) {
+                task.wake_all();
+            }
+        }
+    }
+
+    /// Takes the nearest cancellation that is not shielded from those who are being polled: one for all that wait.
+    pub(crate) fn take_current_mark(&self) -> Option<Cancelled> {
+        let mut taken = None;
+        let mut next = self.inner.scope.get();
+        if next.is_some() {
+            let mut scopes = self.inner.scopes.borrow_mut();
+            while let Some(scope) = next.and_then(|key| scopes.get_mut(key)) {
+                match taken {
+                    None => taken = scope.take_mark(),
+                    // Its turn is the next step.
+                    Some(_) => scope.bits &= !bit::OFFERED,
+                }
+                if scope.bits & bit::SHIELD != 0 {
+                    return taken;
+                }
+                next = scope.parent;
+            }
+        }
+        // A request of the task's own is received with that of a scope; it is the one to tell of.
+        self.with_current(|task| task.take_mark()).flatten().or(taken)
+    }
+
+    /// The scopes that are being polled have received the cancellations that were forwarded.
+    pub(crate) fn receive_forwarded(&self) {
+        let mut next = self.inner.scope.get();
+        if next.is_some() {
+            let mut scopes = self.inner.scopes.borrow_mut();
+            while let Some(scope) = next.and_then(|key| scopes.get_mut(key)) {
+                scope.bits &= !bit::FORWARDED;
+                next = scope.parent;
+            }
+        }
+        self.with_current(|task| task.receive_forwarded());
+    }
+
+    /// A shield inside has let nobody see the marks of the scopes that are being polled: nothing is dropped for that.
+    /// With `quiet`, they are not looked at again before the shield ends.
+    fn withhold_marks(&self, quiet: bool) {
+        let mut next = self.inner.scope.get();
+        let mut scopes = self.inner.scopes.borrow_mut();
+        while let Some(scope) = next.and_then(|key| scopes.get_mut(key)) {
+            scope.bits &= !bit::OFFERED;
+            next = scope.parent;
+        }
+        drop(scopes);
+        self.with_current(|task| task.withhold_mark());
+        self.inner.withheld.set(quiet);
+    }
+
+    /// After a poll that left a mark: whether it is to be offered in another one.
+    pub(super) fn offers_again(&self) -> bool {
+        !self.inner.withheld.get()
+    }
+}
