@@ -31,6 +31,8 @@
 //! | scheduling | [`EventLoop::call_soon`], [`EventLoop::call_later`], [`Handle`], [`TimerHandle`] |
 //! | tasks | [`create_task`], [`Task`], [`AnyTask`], [`current_task`], [`all_tasks`], [`EventLoop::set_task_factory`] |
 //! | results | [`Future`], [`SharedFuture`], [`sleep`], [`cancellable`] |
+//! | waiting for each other | [`Lock`], [`Event`], [`Condition`], [`Semaphore`], [`BoundedSemaphore`], [`Barrier`] |
+//! | queues | [`Queue`], [`LifoQueue`], [`PriorityQueue`] |
 //! | other threads | [`ThreadsafeLoop`], [`ThreadsafeFuture`], [`to_thread`], [`EventLoop::run_in_executor`] |
 //! | sockets | [`EventLoop::sock_recv`] and its kin, [`EventLoop::add_reader`], [`EventLoop::getaddrinfo`] |
 //! | signals | [`EventLoop::add_signal_handler`] |
@@ -47,6 +49,7 @@
 //! | 8 | `runner` | `run`, `Runner`, `block_on` |
 //! | 6 | `net` | sockets and names |
 //! | 5 | `combine` | sleep, `cancellable`, `to_thread` |
+//! |   | `sync` | locks, events, conditions, semaphores, barriers, queues |
 //! | 4 | `task`, `executor` | `Task`, `run_until_complete`; `run_in_executor` |
 //! | 3 | `future`, `signals` | `Future`; `add_signal_handler` |
 //! | 2 | `event_loop` | what runs next, when to sleep, who is cancelled |
@@ -66,17 +69,25 @@ mod net;
 mod report;
 mod runner;
 mod signals;
+mod sync;
 mod sys;
 mod task;
 
 pub use crate::{
     clock::{Clock, MonotonicClock, VirtualClock},
     combine::{
+        as_completed::{AsCompleted, Completed, CompletedIter, CompletedIterMut, NextCompleted, as_completed},
         cancellable::{Cancellable, cancellable},
+        child::Waitable,
+        gather::{Gather, GatherResults, Gathering, gather},
+        gather_args::GatherArgs,
+        shield::{Shield, TaskShield, shield},
         shielded::{Shielded, shielded},
         sleep::{Sleep, sleep, sleep_until},
+        task_group::{GroupTaskBuilder, TaskGroup, TaskGroupBuilder},
         timeout::{Timeout, TimeoutFuture, timeout, timeout_at, wait_for},
         to_thread::to_thread,
+        wait::{ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, ReturnWhen, Wait, Waiting, wait},
     },
     context::{Context, ContextVar, Token, copy_context},
     error::{Cancelled, Canceller, Error, ErrorKind, ExceptionGroup, IoError, ResolveError, Result, Text, ok},
@@ -94,6 +105,19 @@ pub use crate::{
     net::resolve::GetAddrInfo,
     report::AnyFuture,
     runner::{Runner, block_on, run},
+    sync::{
+        barrier::{Barrier, BarrierWait},
+        condition::{Condition, ConditionWait},
+        event::{Event, EventWait},
+        lock::{Lock, LockAcquire, LockGuard},
+        queue::{
+            Queue,
+            kinds::{LifoQueue, PriorityQueue},
+            order::{Fifo, Lifo, QueueOrder, Smallest},
+            waits::{QueueGet, QueueJoin, QueuePut},
+        },
+        semaphore::{BoundedSemaphore, Semaphore, SemaphoreAcquire, SemaphorePermit},
+    },
     sys::{
         addr::{Address, Endpoint, Port, ToAddress},
         resolve::{AddrInfo, AddrInfoHints, Resolver, SystemResolver, flags as socket},
@@ -161,6 +185,11 @@ pub use crate::{
 /// send::<asyncio::Future<std::rc::Rc<()>>>();
 /// ```
 ///
+/// ```compile_fail
+/// fn send<T: Send>() {}
+/// send::<asyncio::Queue<std::rc::Rc<()>>>();
+/// ```
+///
 /// The same lines hold for what may cross, so that it is the type that fails above:
 ///
 /// ```
@@ -168,6 +197,7 @@ pub use crate::{
 /// fn sync<T: Sync>() {}
 /// send::<asyncio::Task<()>>();
 /// sync::<asyncio::Task<()>>();
+/// send::<asyncio::Queue<()>>();
 /// ```
 const _: () = {
     /// `Send` and not `Sync`: enough for a result.
@@ -185,6 +215,25 @@ const _: () = {
     send::<TaskOutcome<'static, Value>>();
     send_and_sync::<Sleep>();
     send_and_sync::<ThreadsafeLoop>();
+    send_and_sync::<Lock>();
+    send_and_sync::<LockAcquire<'static>>();
+    send_and_sync::<LockGuard<'static>>();
+    send_and_sync::<Event>();
+    send_and_sync::<EventWait<'static>>();
+    send_and_sync::<Condition>();
+    send_and_sync::<ConditionWait<'static>>();
+    send_and_sync::<Semaphore>();
+    send_and_sync::<BoundedSemaphore>();
+    send_and_sync::<SemaphoreAcquire<'static>>();
+    send_and_sync::<SemaphorePermit<'static>>();
+    send_and_sync::<Barrier>();
+    send_and_sync::<BarrierWait<'static>>();
+    send_and_sync::<Queue<Value>>();
+    send_and_sync::<LifoQueue<Value>>();
+    send_and_sync::<PriorityQueue<Value>>();
+    send_and_sync::<QueueGet<'static, Value>>();
+    send_and_sync::<QueueJoin<'static, Value>>();
+    send::<QueuePut<'static, Value>>();
     send_and_sync::<CallbackToken>();
     send_and_sync::<Context>();
     send_and_sync::<ContextVar<u8>>();

@@ -5,6 +5,7 @@ use std::{
     hash::{Hash, Hasher},
     marker::PhantomData,
     panic::Location,
+    time::Duration,
 };
 
 use crate::{
@@ -61,6 +62,12 @@ impl AnyTask {
     /// asyncio: `Task.cancel(msg)`.
     pub fn cancel_with(&self, message: impl Into<Text>) -> bool {
         self.task.cancel(running::reason(Some(message.into())))
+    }
+
+    /// Cancels the task, and drops its coroutine if it has not ended after `grace`; see
+    /// [`Task::cancel_with_grace`](crate::Task::cancel_with_grace).
+    pub fn cancel_with_grace(&self, grace: Duration) -> bool {
+        self.task.cancel_with_grace(running::reason(None), grace)
     }
 
     /// Takes one request to cancel back; see [`Task::uncancel`](crate::Task::uncancel).

@@ -38,24 +38,26 @@ impl ScopeKey {
 
 mod bit {
     /// A cancellation waits to be taken. Counted by `scope::count_mark`.
-    pub(super) const MARKED: u8 = 1;
+    pub(super) const MARKED: u16 = 1;
     /// Goes with MARKED: it was when the present poll began, so that whoever can take the mark has the chance.
-    pub(super) const OFFERED: u8 = 2;
+    pub(super) const OFFERED: u16 = 2;
     /// A cancellation was forwarded to a future and has not come back.
-    pub(super) const FORWARDED: u8 = 4;
+    pub(super) const FORWARDED: u16 = 4;
     /// The scope was cancelled: the task's count is raised. Never cleared.
-    pub(super) const CANCELLED: u8 = 8;
+    pub(super) const CANCELLED: u16 = 8;
     /// Its deadline passed. Never cleared.
-    pub(super) const EXPIRED: u8 = 16;
+    pub(super) const EXPIRED: u16 = 16;
     /// Marks of the scopes around it are not for those inside.
-    pub(super) const SHIELD: u8 = 32;
+    pub(super) const SHIELD: u16 = 32;
     /// The next poll drops the body, whatever it does.
-    pub(super) const KILLED: u8 = 64;
+    pub(super) const KILLED: u16 = 64;
+    /// Goes with MARKED: a leaf has begun to wait since, and the mark was held back for it. Once for each mark.
+    pub(super) const DEFERRED: u16 = 128;
 }
 
 struct ChildScope {
     number: u32,
-    bits: u8,
+    bits: u16,
     /// Who polls it, and the scope around it: as of the last poll.
     task: TaskKey,
     parent: Option<ScopeKey>,
@@ -75,7 +77,7 @@ pub(crate) struct Scopes {
 }
 
 impl Scopes {
-    fn insert(&mut self, task: TaskKey, bits: u8) -> ScopeKey {
+    fn insert(&mut self, task: TaskKey, bits: u16) -> ScopeKey {
         self.last = self.last.wrapping_add(1);
         let number = self.last;
         let slot = self.slab.insert(ChildScope {
@@ -144,7 +146,7 @@ impl ChildScope {
         if self.bits & bit::MARKED == 0 {
             return None;
         }
-        self.bits &= !(bit::MARKED | bit::OFFERED | bit::FORWARDED);
+        self.bits &= !(bit::MARKED | bit::OFFERED | bit::DEFERRED | bit::FORWARDED);
         scope::uncount_mark();
         Some(mem::take(&mut self.reason))
     }
@@ -172,10 +174,8 @@ pub(crate) enum Polled<T> {
 
 /// What a scope has seen when it ends.
 pub(crate) struct Closed {
-    /// Whether the scope itself was cancelled.
-    pub(crate) cancelled: bool,
     pub(crate) expired: bool,
-    /// Whether somebody outside asked the task to cancel since the scope was opened, and did not take it back.
+    /// Whether somebody asked the task itself to cancel since the scope was opened, and did not take it back.
     pub(crate) outside: bool,
 }
 
@@ -190,7 +190,7 @@ impl OwnedScope {
         Self::with_bits(event_loop, bit::SHIELD)
     }
 
-    fn with_bits(event_loop: &EventLoop, bits: u8) -> Option<Self> {
+    fn with_bits(event_loop: &EventLoop, bits: u16) -> Option<Self> {
         let (task, requests) = event_loop.with_current(|task| (task.key(), task.requests()))?;
         let key = event_loop.inner.scopes.borrow_mut().insert(task, bits);
         let shared = event_loop.inner.shared.clone();
@@ -244,6 +244,7 @@ impl OwnedScope {
             scope.bits |= bit::OFFERED;
         }
         let before = (scope.bits & bit::FORWARDED != 0, scope.bits & bit::KILLED != 0);
+        scope.bits &= !bit::KILLED;
         let waiting = mem::take(&mut scope.waiting);
         drop(scopes);
         drop(waiting);
@@ -283,11 +284,17 @@ impl OwnedScope {
         Polled::Pending
     }
 
-    fn take_mark(&self, event_loop: &EventLoop) -> Option<Cancelled> {
+    /// Takes the scope's own mark away.
+    pub(crate) fn take_mark(&self, event_loop: &EventLoop) -> Option<Cancelled> {
         event_loop.inner.scopes.borrow_mut().get_mut(self.key)?.take_mark()
     }
 
-    /// Ends the scope; what is left of a shield's hold on the marks around it with it.
+    /// Whether a cancellation of the scope itself waits to be taken.
+    pub(crate) fn is_marked(&self, event_loop: &EventLoop) -> bool {
+        event_loop.inner.scopes.borrow().get(self.key).is_some_and(|scope| scope.bits & bit::MARKED != 0)
+    }
+
+    /// Ends the scope.
     pub(crate) fn close(mut self, event_loop: &EventLoop) -> Closed {
         let requests = self.requests;
         let task = self.task;
@@ -295,15 +302,11 @@ impl OwnedScope {
         let (now, outer) = event_loop
             .with_current(|current| (current.requests(), current.key() == task))
             .unwrap_or((requests, true));
-        Closed {
-            cancelled: bits & bit::CANCELLED != 0,
-            expired: bits & bit::EXPIRED != 0,
-            outside: outer && now > requests,
-        }
+        Closed { expired: bits & bit::EXPIRED != 0, outside: outer && now > requests }
     }
 
     /// Takes the scope out of its loop.
-    fn remove(&mut self, event_loop: &EventLoop) -> u8 {
+    fn remove(&mut self, event_loop: &EventLoop) -> u16 {
         self.leaf.resume();
         let key = mem::replace(&mut self.key, ScopeKey::GONE);
         event_loop.remove_scope(key)
@@ -438,7 +441,7 @@ impl EventLoop {
     }
 
     /// Takes a scope out and gives its bits.
-    fn remove_scope(&self, key: ScopeKey) -> u8 {
+    fn remove_scope(&self, key: ScopeKey) -> u16 {
         let mut scopes = self.inner.scopes.borrow_mut();
         if scopes.get(key).is_none() {
             return 0;
@@ -519,6 +522,29 @@ impl EventLoop {
         drop(scopes);
         self.with_current(|task| task.withhold_mark());
         self.inner.withheld.set(quiet);
+    }
+
+    /// A leaf begins to wait while marks are offered: it is to have its chance, in the next step.
+    #[cold]
+    pub(super) fn defer_marks(&self) {
+        let mut next = self.inner.scope.get();
+        let mut scopes = self.inner.scopes.borrow_mut();
+        while let Some(scope) = next.and_then(|key| scopes.get_mut(key)) {
+            if scope.bits & (bit::OFFERED | bit::DEFERRED) == bit::OFFERED {
+                scope.bits = scope.bits & !bit::OFFERED | bit::DEFERRED;
+            }
+            if scope.bits & bit::SHIELD != 0 {
+                return;
+            }
+            next = scope.parent;
+        }
+        drop(scopes);
+        self.with_current(|task| task.defer_mark());
+    }
+
+    /// Lets the task that is being polled be told of a cancellation again, at its next await.
+    pub(crate) fn mark_current(&self, reason: Cancelled) {
+        self.with_current(|task| task.mark(reason));
     }
 
     /// After a poll that left a mark: whether it is to be offered in another one.

@@ -12,7 +12,7 @@ use std::{
 use crate::{
     context::{self, Context},
     error::{Cancelled, Error},
-    event_loop::{EventLoop, scope, threadsafe::Shared, waiters::Waiters},
+    event_loop::{EventLoop, scope, threadsafe::Shared, timers::TimerKey, waiters::Waiters},
 };
 
 /// What any thread may ask of a task; it lies in the task's one allocation, before the coroutine.
@@ -41,11 +41,15 @@ pub(crate) struct Rare {
     pub(super) error: Option<Error>,
     /// Of a cancellation that is marked or forwarded and not yet taken.
     reason: Cancelled,
+    /// Goes with a mark: it was held back once, for an awaitable that has begun to wait since.
+    deferred: bool,
     /// How many scopes inside of the task have asked it to cancel and not ended yet.
     raised: u32,
     pub(super) waiters: Waiters,
     /// Set while `local::CONTEXT` is.
     pub(super) context: Option<Context>,
+    /// Set from `cancel_with_grace` to the end.
+    pub(super) grace_timer: Option<TimerKey>,
     /// Wakers that are not the task's own, of awaitables inside that wait.
     pub(crate) foreign: slab::Slab<Waker>,
 }
@@ -241,7 +245,10 @@ impl TaskMeta {
             self.set_local(local::MARKED);
             scope::count_mark();
         }
-        self.with_rare(|rare| rare.reason = reason);
+        self.with_rare(|rare| {
+            rare.reason = reason;
+            rare.deferred = false;
+        });
     }
 
     /// Takes the mark, if there is one. On the loop's thread only.
@@ -263,6 +270,13 @@ impl TaskMeta {
     /// The mark was not for this step: another was taken instead, or nobody could take any. The next one offers it again.
     pub(super) fn withhold_mark(&self) {
         self.clear_local(local::OFFERED);
+    }
+
+    /// Holds the mark back for the next step, once.
+    pub(super) fn defer_mark(&self) {
+        if self.local(local::OFFERED) && !self.with_rare(|rare| std::mem::replace(&mut rare.deferred, true)) {
+            self.clear_local(local::OFFERED);
+        }
     }
 
     /// The cancellation to end a pending coroutine with, if it is to end: nobody took the mark that the step began with,

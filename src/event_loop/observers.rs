@@ -98,10 +98,11 @@ impl EventLoop {
         self.inner.observers.borrow().get(key).cloned()
     }
 
-    /// A member task has ended; whether that counts as a look at its error.
-    pub(super) fn member_ended(&self, member: Member, error: Option<&Error>) -> bool {
+    /// A member task has ended. Gives whether that counts as a look at its error; `None` if nobody observes any more.
+    pub(super) fn member_ended(&self, member: Member, error: Option<&Error>) -> Option<bool> {
+        let observer = self.observer(member.observer)?;
         self.push(Ready::Child(member));
-        self.observer(member.observer).is_some_and(|observer| observer.ended(member.index, error))
+        Some(observer.ended(member.index, error))
     }
 
     pub(super) fn tell_observer(&self, member: Member) {

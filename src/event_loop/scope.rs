@@ -7,6 +7,7 @@ use std::{
     cell::Cell,
     sync::Arc,
     task::{Context as Cx, Waker},
+    time::Duration,
 };
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
         observers::ObserverKey,
         running,
         step::TaskRef,
+        turn::{Ready, TimerEntry},
     },
 };
 
@@ -139,9 +141,12 @@ impl Leaf {
     /// What both have in common; gives the scope that polls, if a task does.
     #[inline]
     fn suspend_in<'l>(&mut self, event_loop: Option<&'l EventLoop>, cx: &Cx<'_>) -> Option<(&'l EventLoop, Scope)> {
-        self.suspended = true;
+        let begins = !std::mem::replace(&mut self.suspended, true);
         let event_loop = event_loop?;
         let (key, own) = event_loop.current_key(cx.waker())?;
+        if begins && MARKS.get() != 0 {
+            event_loop.defer_marks();
+        }
         if !own || self.foreign.is_some() {
             self.suspend_foreign(event_loop, key, own, cx.waker());
         }
@@ -307,6 +312,33 @@ impl TaskRef {
                 task.deliver_cancel(reason);
             }
         })
+    }
+
+    /// Cancels the task, and lets its coroutine be dropped if it has not ended after `grace`.
+    pub(crate) fn cancel_with_grace(&self, reason: Cancelled, grace: Duration) -> bool {
+        if !self.cancel(reason) {
+            return false;
+        }
+        if self.shared.on_its_thread() {
+            self.begin_grace(grace);
+            return true;
+        }
+        let task = self.clone();
+        self.shared.push_call(move |_| task.begin_grace(grace))
+    }
+
+    fn begin_grace(&self, grace: Duration) {
+        let Some(event_loop) = running::local(&self.shared).filter(|_| !self.is_done()) else { return };
+        if grace.is_zero() {
+            // Behind the step in which it sees the cancellation.
+            event_loop.push(Ready::Kill(self.key()));
+            return;
+        }
+        let timer = event_loop.insert_timer(event_loop.deadline_in(grace), TimerEntry::Kill(self.key()));
+        if let Some(before) = self.with_rare(|rare| rare.grace_timer.replace(timer)) {
+            let entry = event_loop.inner.timers.borrow_mut().remove(before);
+            drop(entry);
+        }
     }
 
     /// Forwards the cancellation to what is awaited, or marks who has to take it.

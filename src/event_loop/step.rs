@@ -506,6 +506,11 @@ impl EventLoop {
             Some(Error::Cancelled(_)) => flag::CANCELLED,
             Some(_) => flag::FAILED,
         };
+        if meta.requests() > 0 {
+            let timer = meta.read_rare(|rare| rare.grace_timer.take());
+            let entry = timer.and_then(|timer| self.inner.timers.borrow_mut().remove(timer));
+            drop(entry);
+        }
         let mut context = None;
         if meta.local(local::CONTEXT) || error.is_some() {
             context = meta.with_rare(|rare| {
@@ -516,8 +521,8 @@ impl EventLoop {
         if context.is_some() || slot.is_some() {
             self.drop_user_value(meta, waker, move || drop((slot, context)));
         }
-        let looked = member.is_some_and(|member| self.member_ended(member, error));
-        let seen = if looked { flag::SEEN } else { 0 };
+        let observed = member.and_then(|member| self.member_ended(member, error));
+        let seen = if observed == Some(true) { flag::SEEN } else { 0 };
         let before = meta.add(flag::DONE | outcome | seen);
         let waiters = if before & flag::LISTED != 0 {
             meta.with_rare(|rare| std::mem::take(&mut rare.waiters))
@@ -525,8 +530,8 @@ impl EventLoop {
             Waiters::default()
         };
         let unread = match outcome {
-            flag::FAILED if member.is_none() => {
-                let unawaited = before & flag::AWAITED == 0 && !waiters.has_wakers();
+            flag::FAILED => {
+                let unawaited = observed.is_none() && before & flag::AWAITED == 0 && !waiters.has_wakers();
                 let nobody_left = !meta.has_handles();
                 (nobody_left || (panicked && unawaited)) && meta.claim_report()
             }
@@ -600,7 +605,7 @@ impl EventLoop {
     }
 
     /// Lets a task's next step drop its coroutine, if it is not done.
-    pub(super) fn kill_task(&self, key: TaskKey) {
+    pub(crate) fn kill_task(&self, key: TaskKey) {
         let task = self.inner.tasks.borrow_mut().find(key);
         if let Some(task) = task {
             task.kill();

@@ -84,6 +84,21 @@ impl Waiters {
         Some(waiter)
     }
 
+    /// Takes the first of the line.
+    pub(crate) fn pop(&mut self) -> Option<Waiter> {
+        if let Some(first) = self.first.take() {
+            return Some(first.1);
+        }
+        let place = self.more.iter().find(|entry| entry.1.is_some())?.0;
+        self.remove(place)
+    }
+
+    /// Whether somebody stands at `place`.
+    pub(crate) fn holds(&self, place: Place) -> bool {
+        let first = self.first.as_ref().is_some_and(|first| first.0 == place);
+        first || self.index(place).is_some_and(|index| self.more[index].1.is_some())
+    }
+
     /// Removes a callback, if it is the one that stands at `place`; true if it was.
     pub(crate) fn remove_callback(&mut self, place: Place, key: CallbackKey) -> bool {
         let stands = matches!(self.find(place), Some(Waiter::Callback(known)) if *known == key);

@@ -22,6 +22,7 @@ use crate::{
     event_loop::{
         EventLoop,
         exceptions::{ExceptionContext, check_loop, other_thread, report_from_anywhere},
+        observers::{Member, Observed},
         running,
         scope::{CancelTarget, Leaf, Waiting},
         threadsafe::Shared,
@@ -279,7 +280,7 @@ impl<T: 'static> Future<T> {
         self.cancel_as(running::reason(Some(message.into())))
     }
 
-    pub(crate) fn cancel_as(&self, reason: Cancelled) -> bool {
+    fn cancel_as(&self, reason: Cancelled) -> bool {
         let cancelled = Error::Cancelled(reason);
         let cancels = self.core.shared.on_its_thread() && self.core.complete(Err(cancelled)).is_ok();
         if !cancels {
@@ -378,6 +379,35 @@ impl<T: 'static> Future<T> {
             drop_callbacks(&self.core.shared, vec![key]);
         }
         removed
+    }
+
+    /// Lets an observer learn of the end, in the iteration after it. On the loop's thread only.
+    pub(crate) fn observe_with(&self, member: Member) -> Observed {
+        let mut state = self.core.lock();
+        match state.outcome {
+            Outcome::Pending => Observed::Listed(state.waiters.push(Waiter::Observer(member))),
+            _ => Observed::Not,
+        }
+    }
+
+    pub(crate) fn unobserve_with(&self, observed: Observed) {
+        if let Observed::Listed(place) = observed {
+            let waiter = self.core.lock().waiters.remove(place);
+            drop(waiter);
+        }
+    }
+
+    pub(crate) fn cancel_with_reason(&self, reason: Cancelled) -> bool {
+        self.cancel_as(reason)
+    }
+
+    pub(crate) fn loop_id(&self) -> u64 {
+        self.core.shared.id
+    }
+
+    /// What tells this future from all others that exist.
+    pub(crate) fn address(&self) -> usize {
+        Arc::as_ptr(&self.core).addr()
     }
 
     /// The loop that the future belongs to.

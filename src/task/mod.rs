@@ -13,6 +13,7 @@ use std::{
     pin::Pin,
     sync::{Mutex, MutexGuard},
     task::{Context as Cx, Poll},
+    time::Duration,
 };
 
 use crate::{
@@ -136,6 +137,37 @@ impl<T: 'static> Task<T> {
         self.task.cancel(running::reason(Some(message.into())))
     }
 
+    /// Cancels the task, and drops its coroutine, wherever it waits, if it has not ended after `grace`; false if it was done.
+    ///
+    /// The coroutine sees the cancellation and has that long to clean up with awaits. With a grace of zero it has one step.
+    /// A [`shielded`](crate::shielded) section is broken off, too. A coroutine that never waits cannot be dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use asyncio::{create_task, sleep};
+    /// use std::time::Duration;
+    ///
+    /// asyncio::run(async {
+    ///     let task = create_task(async {
+    ///         while sleep(Duration::from_secs(1)).await.is_err() {
+    ///             println!("I do not listen");
+    ///         }
+    ///         sleep(Duration::MAX).await
+    ///     });
+    ///     sleep(Duration::ZERO).await?;
+    ///     task.cancel_with_grace(Duration::from_millis(2));
+    ///     assert!(task.await.unwrap_err().is_cancelled());
+    ///     Ok(())
+    /// })?;
+    /// # asyncio::ok(())
+    /// ```
+    ///
+    /// asyncio: has no counterpart.
+    pub fn cancel_with_grace(&self, grace: Duration) -> bool {
+        self.task.cancel_with_grace(running::reason(None), grace)
+    }
+
     /// Takes one request to cancel back and gives how many are left; at zero, on the loop's thread, a cancellation that
     /// the coroutine has not seen yet is withdrawn.
     ///
@@ -252,6 +284,10 @@ impl<T: 'static> Task<T> {
         T: Clone,
     {
         SharedTask::new(self)
+    }
+
+    pub(crate) fn task_ref(&self) -> &TaskRef {
+        &self.task
     }
 
     fn lock(&self) -> MutexGuard<'_, Stage<T>> {

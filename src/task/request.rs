@@ -77,6 +77,10 @@ impl TaskRequest {
         self
     }
 
+    fn is_plain(&self) -> bool {
+        self.name.is_none() && self.context.is_none() && !self.eager && self.wrap.is_none()
+    }
+
     /// The name that was asked for.
     pub fn get_name(&self) -> Option<&str> {
         self.name.as_deref()
@@ -336,6 +340,26 @@ impl EventLoop {
             runnable.schedule();
         }
         Task::new(task, outcome)
+    }
+
+    /// A task whose end an observer is told of first.
+    #[inline]
+    pub(crate) fn make_member<T, F>(
+        &self,
+        coroutine: F,
+        mut request: TaskRequest,
+        created: &'static Location<'static>,
+        member: Option<Member>,
+    ) -> Task<T>
+    where
+        T: 'static,
+        F: StdFuture<Output = Result<T>> + 'static,
+    {
+        if request.is_plain() && self.makes_plain_tasks() {
+            return self.make_plain_task(coroutine, created, member);
+        }
+        request.member = member;
+        self.make_task(coroutine, request, created)
     }
 
     /// A task that has failed before it began: its one step is over when this returns.

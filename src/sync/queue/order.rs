@@ -26,9 +26,11 @@ use std::{
 /// asyncio: the methods `_init`, `_get` and `_put` of a queue.
 pub trait QueueOrder<T>: Items<T> {}
 
-impl<T, O: Items<T>> QueueOrder<T> for O {}
+impl<T> QueueOrder<T> for Fifo<T> {}
+impl<T> QueueOrder<T> for Lifo<T> {}
+impl<T: Ord> QueueOrder<T> for Smallest<T> {}
 
-/// What is in a queue.
+/// What is in a queue. Public in name only, which seals [`QueueOrder`].
 pub trait Items<T>: Default {
     /// The name of the queue.
     const NAME: &str;
