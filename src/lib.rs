@@ -31,6 +31,8 @@
 //! | scheduling | [`EventLoop::call_soon`], [`EventLoop::call_later`], [`Handle`], [`TimerHandle`] |
 //! | tasks | [`create_task`], [`Task`], [`AnyTask`], [`current_task`], [`all_tasks`], [`EventLoop::set_task_factory`] |
 //! | results | [`Future`], [`SharedFuture`], [`sleep`], [`cancellable`] |
+//! | tasks together | [`TaskGroup`], [`gather`], [`wait`], [`as_completed`], [`shield`], [`ExceptionGroup`] |
+//! | time limits | [`timeout`], [`timeout_at`], [`wait_for`], [`Timeout`], [`Task::cancel_with_grace`], [`shielded`] |
 //! | waiting for each other | [`Lock`], [`Event`], [`Condition`], [`Semaphore`], [`BoundedSemaphore`], [`Barrier`] |
 //! | queues | [`Queue`], [`LifoQueue`], [`PriorityQueue`] |
 //! | other threads | [`ThreadsafeLoop`], [`ThreadsafeFuture`], [`to_thread`], [`EventLoop::run_in_executor`] |
@@ -48,7 +50,7 @@
 //! |--:|---|---|
 //! | 8 | `runner` | `run`, `Runner`, `block_on` |
 //! | 6 | `net` | sockets and names |
-//! | 5 | `combine` | sleep, `cancellable`, `to_thread` |
+//! | 5 | `combine` | sleep, timeouts, groups, `gather` and its kin, `to_thread` |
 //! |   | `sync` | locks, events, conditions, semaphores, barriers, queues |
 //! | 4 | `task`, `executor` | `Task`, `run_until_complete`; `run_in_executor` |
 //! | 3 | `future`, `signals` | `Future`; `add_signal_handler` |
@@ -77,6 +79,7 @@ pub use crate::{
     clock::{Clock, MonotonicClock, VirtualClock},
     combine::{
         as_completed::{AsCompleted, Completed, CompletedIter, CompletedIterMut, NextCompleted, as_completed},
+        async_generator::{AsyncGenerator, Sending, Yielder, async_generator},
         cancellable::{Cancellable, cancellable},
         child::Waitable,
         gather::{Gather, GatherResults, Gathering, gather},
@@ -84,6 +87,7 @@ pub use crate::{
         shield::{Shield, TaskShield, shield},
         shielded::{Shielded, shielded},
         sleep::{Sleep, sleep, sleep_until},
+        staggered::{RaceOutcome, staggered_race},
         task_group::{GroupTaskBuilder, TaskGroup, TaskGroupBuilder},
         timeout::{Timeout, TimeoutFuture, timeout, timeout_at, wait_for},
         to_thread::to_thread,
@@ -262,9 +266,11 @@ pub mod selector {
 /// The traits, `Result`, `Error` and the free functions.
 pub mod prelude {
     pub use crate::{
-        Clock, Error, Executor, IntoCoroutine, Resolver, Result, ToAddress, ToSignal, all_tasks, block_on, cancellable,
-        copy_context, create_task, current_task, ensure_future, get_event_loop, get_running_loop, new_event_loop, ok,
-        run, run_coroutine_threadsafe, selector::Selector, set_event_loop, sleep, sleep_until, to_thread, wrap_future,
+        Clock, Error, Executor, GatherArgs, IntoCoroutine, Resolver, Result, ToAddress, ToSignal, Waitable, all_tasks,
+        as_completed, block_on, cancellable, copy_context, create_task, current_task, ensure_future, gather,
+        get_event_loop, get_running_loop, new_event_loop, ok, run, run_coroutine_threadsafe, selector::Selector,
+        set_event_loop, shield, shielded, sleep, sleep_until, timeout, timeout_at, to_thread, wait, wait_for,
+        wrap_future,
     };
 }
 

@@ -20,8 +20,8 @@ use crate::{
 
 /// Makes a loop, runs `main` in it, and closes it: the entry of a program.
 ///
-/// `main` is polled in place, so it may borrow. When it ends, tasks that are left are cancelled and awaited, the default
-/// executor is shut down, and the loop is closed, whatever the result. Ctrl-C (SIGINT) cancels `main`, on the main
+/// `main` is polled in place, so it may borrow. When it ends, tasks that are left are cancelled and awaited, async
+/// generators are closed, the default executor is shut down, and the loop is closed, whatever the result. Ctrl-C (SIGINT) cancels `main`, on the main
 /// thread, where the program has no handler of its own and SIGINT is not ignored; a second one cancels it again, a third drops it. Once `main`
 /// has ended the signal does what it did before: one that comes during the clean-up ends the process.
 ///
@@ -182,8 +182,8 @@ impl Runner {
         self.open().map(|(event_loop, _)| event_loop)
     }
 
-    /// Cancels and awaits the tasks that are left, shuts the default executor down and closes the loop. A second call
-    /// does nothing.
+    /// Cancels and awaits the tasks that are left, closes async generators, shuts the default executor down and closes
+    /// the loop. A second call does nothing.
     ///
     /// # Errors
     ///
@@ -199,8 +199,9 @@ impl Runner {
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Open(event_loop, _) if !event_loop.is_closed() => {
                 let left = cancel_all_tasks(&event_loop);
-                let shut = event_loop.run_until_complete(event_loop.shutdown_default_executor(THREAD_JOIN_TIMEOUT));
-                event_loop.close().and(left).and(shut)
+                let generators = event_loop.run_until_complete(event_loop.shutdown_asyncgens());
+                let executor = event_loop.run_until_complete(event_loop.shutdown_default_executor(THREAD_JOIN_TIMEOUT));
+                event_loop.close().and(left).and(generators).and(executor)
             }
             _ => Ok(()),
         }

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use asyncio::{EventLoop, Result};
+use asyncio::{Condition, Event, EventLoop, LifoQueue, Lock, PriorityQueue, Queue, Result, Semaphore};
 
 use crate::counting::{Counting, allocations};
 
@@ -289,4 +289,114 @@ fn a_future_that_another_task_sets_is_one_allocation() {
         Ok(counted)
     });
     assert_eq!(counted, ROUNDS);
+}
+
+#[test]
+fn locks_that_are_free_allocate_nothing() {
+    let (lock, semaphore, condition) = (Lock::new(), Semaphore::new(2), Condition::new());
+    let counted = counted(async || {
+        drop(lock.acquire().await?);
+        drop(semaphore.acquire().await?);
+        let guard = condition.acquire().await?;
+        condition.notify_all()?;
+        drop(guard);
+        Ok(())
+    });
+    assert_eq!(counted, 0);
+}
+
+/// Runs `other` again and again in a task beside the `work` that is counted.
+fn counted_beside(other: impl AsyncFn() -> Result<()> + 'static, work: impl AsyncFnMut() -> Result<()>) -> u64 {
+    run(async {
+        let task: asyncio::Task<()> = running_loop().create_task(async move {
+            loop {
+                other().await?;
+            }
+        });
+        let counted = count(work).await?;
+        task.cancel();
+        Ok(counted)
+    })
+}
+
+#[test]
+fn a_lock_that_is_waited_for_allocates_nothing() {
+    let (lock, held) = (Lock::new(), Rc::new(Cell::new(0)));
+    let (theirs, count) = (lock.clone(), held.clone());
+    let hold = async move || {
+        let _guard = theirs.acquire().await?;
+        count.set(count.get() + 1);
+        next_iteration().await
+    };
+    let counted = counted_beside(hold, async || {
+        let _guard = lock.acquire().await?;
+        next_iteration().await
+    });
+    assert_eq!(counted, 0);
+    assert!(held.get() >= 2 * ROUNDS - 1, "they take turns");
+}
+
+#[test]
+fn a_semaphore_that_is_waited_for_allocates_nothing() {
+    let semaphore = Semaphore::new(0);
+    let theirs = semaphore.clone();
+    let give = async move || {
+        theirs.release();
+        next_iteration().await
+    };
+    let counted = counted_beside(give, async || {
+        semaphore.acquire().await?.forget();
+        Ok(())
+    });
+    assert_eq!(counted, 0);
+}
+
+#[test]
+fn an_event_that_one_waits_for_allocates_nothing() {
+    let event = Event::new();
+    let theirs = event.clone();
+    let set = async move || {
+        theirs.set();
+        theirs.clear();
+        next_iteration().await
+    };
+    assert_eq!(counted_beside(set, async || event.wait().await), 0);
+}
+
+#[test]
+fn a_queue_allocates_nothing() {
+    let queue = Queue::new(4);
+    let counted_now = counted(async || {
+        queue.put_nowait(5)?;
+        assert_eq!(queue.get_nowait()?, 5);
+        queue.put(6).await?;
+        assert_eq!(queue.get().await?, 6);
+        queue.task_done()?;
+        queue.task_done()?;
+        queue.join().await
+    });
+    assert_eq!(counted_now, 0);
+
+    let stack = LifoQueue::new(0);
+    let heap = PriorityQueue::new(0);
+    let counted = counted(async || {
+        stack.put_nowait(5)?;
+        heap.put_nowait(5)?;
+        assert_eq!(stack.get_nowait()?, heap.get_nowait()?);
+        Ok(())
+    });
+    assert_eq!(counted, 0);
+}
+
+#[test]
+fn a_queue_that_is_waited_for_allocates_nothing() {
+    let (requests, answers) = (Queue::<u8>::new(1), Queue::<u8>::new(1));
+    let (theirs, ours) = (requests.clone(), answers.clone());
+    let answer = async move || ours.put(theirs.get().await? + 1).await;
+    let counted = counted_beside(answer, async || {
+        requests.put(1).await?;
+        assert_eq!(answers.get().await?, 2);
+        Ok(())
+    });
+    assert_eq!(counted, 0);
 }

@@ -8,6 +8,7 @@ pub(crate) mod sockets;
 pub(crate) mod tasks;
 pub(crate) mod threads;
 pub(crate) mod timers;
+pub(crate) mod together;
 
 use std::{future::Future, rc::Rc, time::Duration};
 

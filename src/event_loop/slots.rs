@@ -9,7 +9,8 @@ pub(crate) struct SlotIndex(usize);
 pub(crate) const SIGNALS: SlotIndex = SlotIndex(0);
 pub(crate) const EXECUTOR: SlotIndex = SlotIndex(1);
 pub(crate) const RESOLVER: SlotIndex = SlotIndex(2);
-const COUNT: usize = 3;
+pub(crate) const ASYNC_GENERATORS: SlotIndex = SlotIndex(3);
+const COUNT: usize = 4;
 
 #[derive(Default)]
 pub(crate) struct Slots {

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     error::{Error, Result},
-    event_loop::scope::Leaf,
+    event_loop::{scope::Leaf, waiters::wake},
     sync::{
         locked, suspend,
         waiters::{Line, Place, Wakers},
@@ -253,12 +253,15 @@ impl BarrierWait<'_> {
         let Some(place) = self.place.take() else { return };
         let mut state = locked(&self.barrier.core.state);
         let waker = state.line.leave(place);
+        // As asyncio's condition, which takes what it gives up for a notification: it may decide who is in next.
+        let next = state.line.wake_first();
         let woken = match self.position.take() {
             Some(_) => state.leave(),
             None => Wakers::default(),
         };
         drop(state);
         drop(waker);
+        next.into_iter().for_each(wake);
         wake_all(woken);
     }
 }

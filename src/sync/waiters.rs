@@ -15,6 +15,8 @@ pub(super) struct Place(usize);
 ///             `--------------------leave-------------------------^
 /// ```
 ///
+/// One whose task was cancelled stands there until the task runs, and what it is given meanwhile goes on then.
+///
 /// Every step takes the same time, however long the line is; none allocates once the line has been as long before.
 /// Invariant: the waiting ones, and they alone, have a waker and are linked from `first` to `last`.
 #[derive(Debug, Default)]

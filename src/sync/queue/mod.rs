@@ -250,11 +250,8 @@ impl<T, O> Queue<T, O> {
 
     fn write(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.core.lock();
-        let counts = [
-            ("getters", state.getters.waiting()),
-            ("putters", state.putters.waiting()),
-            ("tasks", state.unfinished),
-        ];
+        let counts =
+            [("getters", state.getters.waiting()), ("putters", state.putters.waiting()), ("tasks", state.unfinished)];
         let (len, is_shut_down) = (state.len, state.is_shut_down);
         drop(state);
         write!(f, "<{name} maxsize={} items={len}", self.core.maxsize)?;

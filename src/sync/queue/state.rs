@@ -78,11 +78,7 @@ impl<O> Core<O> {
     }
 
     /// Waits in the line of putters until there is room, which is the caller's if it takes it under the same lock.
-    fn poll_room<'l>(
-        &'l self,
-        place: &mut Option<Place>,
-        waker: &Waker,
-    ) -> Poll<Result<MutexGuard<'l, State<O>>>> {
+    fn poll_room<'l>(&'l self, place: &mut Option<Place>, waker: &Waker) -> Poll<Result<MutexGuard<'l, State<O>>>> {
         let mut state = self.lock();
         if let Some(waiting) = place.filter(|place| !state.putters.is_woken(*place)) {
             let old = state.putters.refresh(waiting, waker);
