@@ -93,7 +93,6 @@ impl EventLoopBuilder {
             task_factory: RefCell::default(),
             signal_hook: RefCell::default(),
             slots: Slots::default(),
-            spare: Cell::default(),
             jobs: Cell::default(),
             events: Cell::default(),
             due: Cell::default(),

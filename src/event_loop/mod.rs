@@ -28,8 +28,10 @@ mod sync {
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
+    collections::VecDeque,
     fmt,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    ptr::NonNull,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -97,10 +99,10 @@ pub struct EventLoop {
 pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     /// What runs in the next iteration.
-    pub(crate) ready: RefCell<Vec<Ready>>,
+    pub(crate) ready: RefCell<VecDeque<Ready>>,
     pub(crate) tasks: RefCell<Tasks>,
-    /// The task that is being polled.
-    pub(crate) current: Cell<Option<BorrowedTask>>,
+    /// The task that is being polled; lies on the stack of its driver.
+    pub(crate) current: Cell<Option<NonNull<BorrowedTask>>>,
     /// The innermost scope inside of it that is being polled.
     scope: Cell<Option<ScopeKey>>,
     /// Whether, in the present step, a shield has kept marks from being seen.
@@ -132,7 +134,6 @@ pub(crate) struct Inner {
     signal_hook: RefCell<Option<SignalHook>>,
     slots: Slots,
     /// Emptied vectors, kept for their capacity.
-    spare: Cell<Vec<Ready>>,
     jobs: Cell<Vec<Job>>,
     events: Cell<Vec<Event>>,
     due: Cell<Vec<TimerEntry>>,

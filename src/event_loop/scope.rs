@@ -114,6 +114,16 @@ impl Leaf {
     /// To be called before `Poll::Pending`, with the loop that runs if there is one.
     #[inline]
     pub(crate) fn suspend(&mut self, event_loop: Option<&EventLoop>, cx: &Cx<'_>) {
+        let plain = self.foreign.is_none() && MARKS.get() == 0;
+        match event_loop.map(|event_loop| event_loop.waits_plainly(cx.waker())) {
+            None | Some((false, false)) => self.suspended = true,
+            Some((true, _)) if plain => self.suspended = true,
+            Some(_) => self.suspend_among_others(event_loop, cx),
+        }
+    }
+
+    /// The rest of [`suspend`](Self::suspend).
+    fn suspend_among_others(&mut self, event_loop: Option<&EventLoop>, cx: &Cx<'_>) {
         let Some((event_loop, scope)) = self.suspend_in(event_loop, cx) else { return };
         if event_loop.scope_may_wait(scope) {
             // What was polled before in this step may have been given up: this is what the scope awaits now.

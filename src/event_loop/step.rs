@@ -321,7 +321,8 @@ impl<T, F: StdFuture<Output = Result<T>>> StdFuture for Driver<'_, F> {
             }
         };
         let forwarded = meta.has(flag::FORWARDED);
-        let polling = Polling::begin(&event_loop, meta, cx.waker());
+        let task = BorrowedTask::new(meta, cx.waker());
+        let polling = Polling::begin(&event_loop, meta, &task);
         let polled = match coroutine.as_mut().as_pin_mut() {
             Some(coroutine) => catch_unwind(AssertUnwindSafe(|| coroutine.poll(cx))),
             None => Ok(Poll::Pending),
@@ -369,27 +370,33 @@ impl<T, F: StdFuture<Output = Result<T>>> StdFuture for Driver<'_, F> {
 struct Polling<'a> {
     event_loop: &'a EventLoop,
     meta: &'a TaskMeta,
-    outer: Option<BorrowedTask>,
-    outer_scope: Option<ScopeKey>,
-    outer_withheld: bool,
+    /// The task that this one's step begins inside of, and the scope and the hold on marks there.
+    outer: Option<(NonNull<BorrowedTask>, Option<ScopeKey>, bool)>,
 }
 
 impl<'a> Polling<'a> {
+    /// `task` is `meta`'s.
     #[inline]
-    fn begin(event_loop: &'a EventLoop, meta: &'a TaskMeta, waker: &Waker) -> Self {
-        let outer = event_loop.inner.current.replace(Some(BorrowedTask::new(meta, waker)));
-        let outer_scope = event_loop.inner.scope.take();
-        let outer_withheld = event_loop.inner.withheld.replace(false);
-        Polling { event_loop, meta, outer, outer_scope, outer_withheld }
+    fn begin(event_loop: &'a EventLoop, meta: &'a TaskMeta, task: &'a BorrowedTask) -> Self {
+        let inner = &event_loop.inner;
+        let outer = inner.current.replace(Some(NonNull::from(task)));
+        // Without a task around there is no scope, and nothing is withheld.
+        let outer = outer.map(|outer| (outer, inner.scope.take(), inner.withheld.take()));
+        Polling { event_loop, meta, outer }
     }
 }
 
 impl Drop for Polling<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.event_loop.inner.current.set(self.outer);
-        self.event_loop.inner.scope.set(self.outer_scope);
-        self.event_loop.inner.withheld.set(self.outer_withheld);
+        let inner = &self.event_loop.inner;
+        inner.current.set(self.outer.map(|outer| outer.0));
+        if let Some((_, scope, withheld)) = self.outer {
+            inner.scope.set(scope);
+            inner.withheld.set(withheld);
+        } else if inner.withheld.get() {
+            inner.withheld.set(false);
+        }
         self.meta.clear_local(local::STEPPING);
     }
 }
@@ -567,34 +574,51 @@ impl EventLoop {
         }
     }
 
+    /// The task that is being polled.
+    #[inline]
+    fn current(&self) -> Option<BorrowedTask> {
+        // SAFETY: a task is current while its driver polls it, and what this points to lies on that driver's stack:
+        // `Polling`, which borrows it, takes the pointer away.
+        self.inner.current.get().map(|task| unsafe { *task.as_ref() })
+    }
+
     /// Whether `task` is the one that is being polled.
     pub(crate) fn is_current(&self, task: &TaskRef) -> bool {
-        self.inner.current.get().is_some_and(|current| current.meta == task.meta)
+        self.current().is_some_and(|current| current.meta == task.meta)
     }
 
     pub(crate) fn current_task_ref(&self) -> Option<TaskRef> {
         // SAFETY: a task is current while its driver is being polled, so its allocation is alive.
-        self.inner.current.get().map(|task| unsafe { task.to_ref() })
+        self.current().map(|task| unsafe { task.to_ref() })
     }
 
     /// The task that is being polled, as long as it is, and whether `waker` is its own.
     #[inline]
     pub(crate) fn current_key(&self, waker: &Waker) -> Option<(TaskKey, bool)> {
-        let task = self.inner.current.get()?;
+        let task = self.current()?;
         // SAFETY: as above.
         Some((unsafe { task.meta.as_ref() }.key(), task.is_woken_by(waker)))
     }
 
+    /// Whether a wait under `waker` needs no more than to have been noted: the current task's own waker, no scope inside
+    /// of the task, nothing that the task has said it waits for. The second value is whether a task is current at all.
+    #[inline]
+    pub(crate) fn waits_plainly(&self, waker: &Waker) -> (bool, bool) {
+        let Some(task) = self.current() else { return (false, false) };
+        // SAFETY: as above.
+        let may_wait = unsafe { task.meta.as_ref() }.local(local::TABLE);
+        (task.is_woken_by(waker) && !may_wait && self.inner.scope.get().is_none(), true)
+    }
+
     /// Whether the task that is being polled has said in this step, or may have, that it waits for something.
     pub(crate) fn current_may_wait(&self) -> bool {
-        // SAFETY: as above.
-        self.inner.current.get().is_some_and(|task| unsafe { task.meta.as_ref() }.local(local::TABLE))
+        self.with_current(|task| task.local(local::TABLE)).unwrap_or(false)
     }
 
     /// Looks at the task that is being polled.
     #[inline]
     pub(crate) fn with_current<R>(&self, look: impl FnOnce(&TaskMeta) -> R) -> Option<R> {
-        let task = self.inner.current.get()?;
+        let task = self.current()?;
         // SAFETY: as above.
         Some(look(unsafe { task.meta.as_ref() }))
     }

@@ -3,7 +3,6 @@
 //! Scheduled callbacks and steps run here and nowhere else.
 
 use std::{
-    mem,
     panic::{AssertUnwindSafe, Location, catch_unwind},
     rc::Rc,
     task::Waker,
@@ -244,7 +243,7 @@ impl EventLoop {
         if self.inner.shared.is_filled() {
             self.take_inbox();
         }
-        self.inner.ready.borrow_mut().push(item);
+        self.inner.ready.borrow_mut().push_back(item);
     }
 
     pub(crate) fn begin_running(&self) -> Result<Running<'_>> {
@@ -370,22 +369,23 @@ impl EventLoop {
     /// Runs what is ready now; what that schedules is for the next iteration.
     fn run_ready(&self) -> usize {
         let inner = &*self.inner;
-        let mut batch = mem::replace(&mut *inner.ready.borrow_mut(), inner.spare.take());
-        let count = batch.len();
-        let mut items = batch.drain(..);
+        let count = inner.ready.borrow().len();
+        let mut left = count;
         // The loop's edge: nothing that panics inside gets past this, and what comes after it still runs.
-        while let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.run_items(&mut items))) {
+        while let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.run_items(&mut left))) {
             let context = ExceptionContext::new("Exception in event loop").exception(Error::from_panic(payload));
             self.call_exception_handler(&context);
         }
-        drop(items);
-        inner.spare.set(batch);
         count
     }
 
-    fn run_items(&self, items: &mut impl Iterator<Item = Ready>) {
+    fn run_items(&self, left: &mut usize) {
         let inner = &*self.inner;
-        for item in items {
+        while *left > 0 {
+            *left -= 1;
+            // Not in the head of a `while let`: the borrow would last as long as the body.
+            let item = inner.ready.borrow_mut().pop_front();
+            let Some(item) = item else { return };
             if inner.debug.get() {
                 self.run_timed(item);
             } else {
