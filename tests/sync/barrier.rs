@@ -156,6 +156,34 @@ fn who_is_cancelled_while_all_go_out_holds_nobody_up() {
     }
 }
 
+#[test]
+fn the_last_one_to_go_out_lets_the_next_in_also_when_it_is_cancelled_or_dropped() {
+    run(async {
+        let barrier = Barrier::new(2)?;
+        let first = waiter(&barrier);
+        turns(1).await?;
+        assert_eq!(barrier.wait().await?, 1);
+        let next = waiter(&barrier);
+        first.cancel();
+        assert!(first.await.unwrap_err().is_cancelled());
+        turns(2).await?;
+        assert_eq!(barrier.n_waiting(), 1);
+        assert_eq!(barrier.wait().await?, 1);
+        assert_eq!(next.await?, 0);
+        Ok(())
+    });
+    let barrier = Barrier::new(2).unwrap();
+    let mut first = Box::pin(barrier.wait());
+    assert!(poll_pinned(first.as_mut()).is_pending());
+    assert!(poll_now(barrier.wait()).is_ready());
+    let mut next = pin!(barrier.wait());
+    assert!(poll_pinned(next.as_mut()).is_pending());
+    assert_eq!(barrier.n_waiting(), 0);
+    drop(first);
+    assert!(poll_pinned(next.as_mut()).is_pending());
+    assert_eq!(barrier.n_waiting(), 1);
+}
+
 /// BAR-004
 #[test]
 fn a_reset_sends_those_who_wait_away() {

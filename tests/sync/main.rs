@@ -11,6 +11,7 @@ mod faces;
 mod lock;
 mod model;
 mod queue;
+mod recorded;
 mod semaphore;
 mod threads;
 

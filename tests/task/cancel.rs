@@ -586,17 +586,41 @@ fn a_foreign_future_that_ends_with_the_mark_set_does_not_save_the_task() {
     task.cancel();
     tick(&event_loop);
     assert!(task.cancelled());
+}
+
+/// An awaitable of ours that is reached in the very step that a mark began with can take it: in the step after that one.
+#[test]
+fn an_awaitable_that_is_reached_with_the_mark_set_takes_it() {
+    let event_loop = new_loop();
     let gate = support::Gate::default();
     let waiting = gate.clone();
     let task = event_loop.create_task(async move {
         waiting.await;
-        Ok(sleep(Duration::from_secs(60)).await.is_err())
+        Ok(sleep(Duration::from_secs(60)).await.is_err_and(|error| error.is_cancelled()))
     });
     tick(&event_loop);
     gate.open();
     task.cancel();
     tick(&event_loop);
-    assert!(task.done() && task.cancelled(), "the sleep is in its first poll: nobody took the mark in this step");
+    assert!(!task.done(), "the sleep is in its first poll");
+    tick(&event_loop);
+    assert!(task.result().unwrap(), "it was told in its second");
+}
+
+/// Once: awaitables that are made anew in each poll do not keep a coroutine that nobody else can tell.
+#[test]
+fn awaitables_that_never_come_to_a_second_poll_do_not_save_the_task() {
+    let event_loop = new_loop();
+    let task = event_loop.create_task(std::future::poll_fn(|cx| {
+        let mut fresh = std::pin::pin!(sleep(Duration::from_secs(60)));
+        assert!(fresh.as_mut().poll(cx).is_pending());
+        std::task::Poll::<asyncio::Result<()>>::Pending
+    }));
+    tick(&event_loop);
+    task.cancel();
+    tick(&event_loop);
+    tick(&event_loop);
+    assert!(task.cancelled());
 }
 
 /// Coroutines that swallow cancellations in a loop live as long as they like.
