@@ -12,7 +12,7 @@ use std::{
 };
 
 use counting::{Counting, allocations, bytes};
-use support::{Group, on_asyncio, on_smol, on_tokio, sockets, tasks, threads, timers};
+use support::{Group, on_asyncio, on_smol, on_tokio, sockets, tasks, threads, timers, together};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -37,7 +37,7 @@ fn main() {
 
     println!("\nHeap allocations of the thread, per operation\n");
     println!("| work | asyncio | tokio | smol |\n|---|--:|--:|--:|");
-    for group in tasks::GROUPS.iter().chain(timers::GROUPS).chain(threads::GROUPS).chain(sockets::GROUPS) {
+    for group in tasks::GROUPS.iter().chain(together::GROUPS).chain(timers::GROUPS).chain(threads::GROUPS).chain(sockets::GROUPS) {
         print_allocations(group);
     }
 }

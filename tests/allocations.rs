@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use asyncio::{Condition, Event, EventLoop, LifoQueue, Lock, PriorityQueue, Queue, Result, Semaphore};
+use asyncio::{Condition, Event, EventLoop, LifoQueue, Lock, PriorityQueue, Queue, Result, Semaphore, TaskGroup};
 
 use crate::counting::{Counting, allocations};
 
@@ -399,4 +399,46 @@ fn a_queue_that_is_waited_for_allocates_nothing() {
         Ok(())
     });
     assert_eq!(counted, 0);
+}
+
+#[test]
+fn a_timeout_that_does_not_fire_allocates_nothing() {
+    assert_eq!(counted(async || asyncio::timeout(MINUTE, next_iteration()).await), 0);
+}
+
+#[test]
+fn a_shielded_section_allocates_nothing() {
+    assert_eq!(counted(async || asyncio::shielded(next_iteration()).await), 0);
+}
+
+/// How many tasks a group or a gathering has.
+const MEMBERS: u64 = 100;
+
+/// The group itself, its line of tasks as it grows, and the line of those that ended.
+const GROUP: u64 = 12;
+
+#[test]
+fn a_task_of_a_group_is_one_allocation() {
+    let counted = counted(async || {
+        TaskGroup::scope(async |group| {
+            for number in 0..MEMBERS {
+                group.create_task(async move { Ok(number) });
+            }
+            Ok(())
+        })
+        .await
+    });
+    assert!(counted >= ROUNDS * MEMBERS, "{counted}");
+    assert!(counted <= ROUNDS * (MEMBERS + GROUP), "{counted}");
+}
+
+#[test]
+fn a_coroutine_that_is_gathered_is_one_allocation() {
+    let counted = counted(async || {
+        let coroutines: Vec<_> = (0..MEMBERS).map(|number| async move { Ok(number) }).collect();
+        black_box(asyncio::gather(coroutines).await?);
+        Ok(())
+    });
+    assert!(counted >= ROUNDS * MEMBERS, "{counted}");
+    assert!(counted <= ROUNDS * (MEMBERS + GROUP), "{counted}");
 }

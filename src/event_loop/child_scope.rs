@@ -67,6 +67,8 @@ struct ChildScope {
     /// When the scope is cancelled by itself.
     deadline: Option<Instant>,
     timer: Option<TimerKey>,
+    /// The number of the scope that had been opened last when this one was cancelled.
+    cancelled_after: u32,
 }
 
 /// The child scopes of a loop.
@@ -89,6 +91,7 @@ impl Scopes {
             reason: Cancelled::default(),
             deadline: None,
             timer: None,
+            cancelled_after: 0,
         });
         ScopeKey { slot: u32::try_from(slot).expect("fewer scopes than memory"), number }
     }
@@ -130,6 +133,24 @@ impl Scopes {
             next = scope.parent;
         }
         false
+    }
+
+    /// Whether a scope around the one with this number was cancelled since that was opened; `None` if a shield that is
+    /// between them and the task hides it.
+    fn is_cancelled_around(&self, number: u32, parent: Option<ScopeKey>) -> Option<bool> {
+        let mut next = parent;
+        while let Some(scope) = next.and_then(|key| self.get(key)) {
+            // They are numbered one after the other, and the numbers begin anew after the last.
+            let since = scope.cancelled_after.wrapping_sub(number) <= u32::MAX / 2;
+            if scope.bits & bit::CANCELLED != 0 && since {
+                return Some(true);
+            }
+            if scope.bits & bit::SHIELD != 0 {
+                return None;
+            }
+            next = scope.parent;
+        }
+        Some(false)
     }
 }
 
@@ -175,7 +196,7 @@ pub(crate) enum Polled<T> {
 /// What a scope has seen when it ends.
 pub(crate) struct Closed {
     pub(crate) expired: bool,
-    /// Whether somebody asked the task itself to cancel since the scope was opened, and did not take it back.
+    /// See [`OwnedScope::is_asked_from_outside`].
     pub(crate) outside: bool,
 }
 
@@ -286,7 +307,11 @@ impl OwnedScope {
 
     /// Takes the scope's own mark away.
     pub(crate) fn take_mark(&self, event_loop: &EventLoop) -> Option<Cancelled> {
-        event_loop.inner.scopes.borrow_mut().get_mut(self.key)?.take_mark()
+        let mut scopes = event_loop.inner.scopes.borrow_mut();
+        let scope = scopes.get_mut(self.key)?;
+        let taken = scope.take_mark();
+        scope.bits &= !bit::FORWARDED;
+        taken
     }
 
     /// Whether a cancellation of the scope itself waits to be taken.
@@ -294,15 +319,26 @@ impl OwnedScope {
         event_loop.inner.scopes.borrow().get(self.key).is_some_and(|scope| scope.bits & bit::MARKED != 0)
     }
 
+    /// Whether the task, or a scope around this one, was asked to cancel since this one was opened, and that was not taken
+    /// back. What a shield in between holds back does not count.
+    pub(crate) fn is_asked_from_outside(&self, event_loop: &EventLoop) -> bool {
+        let scopes = event_loop.inner.scopes.borrow();
+        let parent = scopes.get(self.key).and_then(|scope| scope.parent);
+        let around = scopes.is_cancelled_around(self.key.number, parent);
+        drop(scopes);
+        around.unwrap_or(false) || (around.is_some() && self.is_task_asked(event_loop))
+    }
+
+    fn is_task_asked(&self, event_loop: &EventLoop) -> bool {
+        let asked = event_loop.with_current(|task| task.key() == self.task && task.requests() > self.requests);
+        asked.unwrap_or(false)
+    }
+
     /// Ends the scope.
     pub(crate) fn close(mut self, event_loop: &EventLoop) -> Closed {
-        let requests = self.requests;
-        let task = self.task;
+        let outside = self.is_asked_from_outside(event_loop);
         let bits = self.remove(event_loop);
-        let (now, outer) = event_loop
-            .with_current(|current| (current.requests(), current.key() == task))
-            .unwrap_or((requests, true));
-        Closed { expired: bits & bit::EXPIRED != 0, outside: outer && now > requests }
+        Closed { expired: bits & bit::EXPIRED != 0, outside }
     }
 
     /// Takes the scope out of its loop.
@@ -354,13 +390,17 @@ impl EventLoop {
 
     /// Cancels what runs in the scope. Once: a second call does nothing.
     pub(crate) fn cancel_scope(&self, key: ScopeKey, reason: Cancelled) {
-        let task = match self.inner.scopes.borrow_mut().get_mut(key) {
+        let mut scopes = self.inner.scopes.borrow_mut();
+        let last = scopes.last;
+        let task = match scopes.get_mut(key) {
             Some(scope) if scope.bits & bit::CANCELLED == 0 => {
                 scope.bits |= bit::CANCELLED;
+                scope.cancelled_after = last;
                 scope.task
             }
             _ => return,
         };
+        drop(scopes);
         let task = self.inner.tasks.borrow_mut().find(task);
         task.iter().for_each(|task| task.raise());
         match self.forward_cancel(Scope::Child(key), &reason) {
@@ -542,9 +582,35 @@ impl EventLoop {
         self.with_current(|task| task.defer_mark());
     }
 
-    /// Lets the task that is being polled be told of a cancellation again, at its next await.
-    pub(crate) fn mark_current(&self, reason: Cancelled) {
-        self.with_current(|task| task.mark(reason));
+    /// Whoever has asked the task that is being polled, or a scope in it, to cancel and has not taken that back asks again:
+    /// the next await is told, unless one waits to be told anyway.
+    pub(crate) fn cancel_again(&self, reason: Cancelled) {
+        let mut scopes = self.inner.scopes.borrow_mut();
+        let (mut outermost, mut next, mut shielded) = (None, self.inner.scope.get(), false);
+        while let Some((key, scope)) = next.filter(|_| !shielded).and_then(|key| Some((key, scopes.get(key)?))) {
+            if scope.bits & bit::MARKED != 0 {
+                return;
+            }
+            if scope.bits & bit::CANCELLED != 0 {
+                outermost = Some(key);
+            }
+            shielded = scope.bits & bit::SHIELD != 0;
+            next = scope.parent;
+        }
+        let asked = !shielded && self.with_current(|task| task.requests() > 0).unwrap_or(false);
+        match outermost.and_then(|key| scopes.get_mut(key)) {
+            // The outermost asks longest.
+            _ if asked => {
+                drop(scopes);
+                self.with_current(|task| {
+                    if !task.is_marked() {
+                        task.mark(reason);
+                    }
+                });
+            }
+            Some(scope) => scope.mark(reason),
+            None => {}
+        }
     }
 
     /// After a poll that left a mark: whether it is to be offered in another one.

@@ -9,6 +9,7 @@ pub(crate) mod handle;
 mod handshake;
 pub(crate) mod meta;
 pub(crate) mod observers;
+mod pages;
 pub(crate) mod repeated;
 pub(crate) mod running;
 pub(crate) mod scope;

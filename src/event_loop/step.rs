@@ -35,6 +35,7 @@ use crate::{
         exceptions::ExceptionContext,
         meta::{TaskKey, TaskMeta, flag, local},
         observers::Member,
+        pages::Pages,
         running,
         scope::Waiting,
         threadsafe::Job,
@@ -127,23 +128,23 @@ impl BorrowedTask {
 /// The tasks of a loop that are not done.
 #[derive(Default)]
 pub(crate) struct Tasks {
-    slab: slab::Slab<TaskSlot>,
+    slots: Pages<TaskSlot>,
     last: u32,
 }
 
 impl Tasks {
     pub(crate) fn len(&self) -> usize {
-        self.slab.len()
+        self.slots.len()
     }
 
     /// References to all of them.
     pub(crate) fn all(&self) -> Vec<TaskRef> {
-        self.slab.iter().map(|(_, slot)| slot.task.clone()).collect()
+        self.slots.iter().map(|slot| slot.task.clone()).collect()
     }
 
     #[inline]
     fn get_mut(&mut self, key: TaskKey) -> Option<&mut TaskSlot> {
-        let slot = self.slab.get_mut(key.slot as usize)?;
+        let slot = self.slots.get_mut(key.slot)?;
         (slot.task.key() == key).then_some(slot)
     }
 
@@ -163,7 +164,7 @@ impl Tasks {
     #[inline]
     fn remove(&mut self, key: TaskKey) -> Option<TaskSlot> {
         self.get_mut(key)?;
-        Some(self.slab.remove(key.slot as usize))
+        self.slots.remove(key.slot)
     }
 
     pub(crate) fn find(&mut self, key: TaskKey) -> Option<TaskRef> {
@@ -253,8 +254,7 @@ where
     let mut tasks = event_loop.inner.tasks.borrow_mut();
     tasks.last = tasks.last.wrapping_add(1);
     let number = tasks.last;
-    let entry = tasks.slab.vacant_entry();
-    let slot = u32::try_from(entry.key()).expect("fewer tasks than memory");
+    let slot = tasks.slots.vacant();
     let meta = TaskMeta::new(event_loop.inner.shared.clone(), created, TaskKey { slot, number });
     let driver = move |meta| Driver { meta, coroutine: Some(coroutine) };
     // SAFETY: the coroutine is `'static`. It need not be `Send`: it is polled and dropped by runnables only, `schedule`
@@ -265,7 +265,7 @@ where
     if vars.is_some() {
         task.set_local(local::TABLE);
     }
-    entry.insert(TaskSlot { task: task.clone(), vars, waiting: Waiting::Nothing, member });
+    tasks.slots.insert(TaskSlot { task: task.clone(), vars, waiting: Waiting::Nothing, member });
     drop(tasks);
     Spawned { task, outcome, runnable }
 }
