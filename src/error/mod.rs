@@ -1,11 +1,19 @@
 //! One error type for everything that can go wrong, with asyncio's names.
 
+mod cancelled;
+mod group;
+
 use std::{
     any::Any,
     error::Error as StdError,
     fmt, io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+};
+
+pub use self::{
+    cancelled::{Cancelled, Canceller},
+    group::ExceptionGroup,
 };
 
 /// What every fallible call of this crate gives; a coroutine is a future with this output.
@@ -130,223 +138,6 @@ pub enum ErrorKind {
     KeyboardInterrupt,
     /// See [`Error::Other`].
     Other,
-}
-
-/// The data of [`Error::Cancelled`]: the reason that travels with a cancellation. Two are equal if their messages are.
-///
-/// # Examples
-///
-/// ```
-/// use asyncio::{Canceller, Error, create_task, sleep};
-/// use std::time::Duration;
-///
-/// asyncio::run(async {
-///     let task = create_task(async { sleep(Duration::MAX).await });
-///     sleep(Duration::ZERO).await?;
-///     task.cancel_with("the user left");
-///     let Err(Error::Cancelled(cancelled)) = task.await else { unreachable!() };
-///     assert_eq!(cancelled.message.as_deref(), Some("the user left"));
-///     assert!(matches!(cancelled.by, Some(Canceller::Task(_)))); // this one
-///     Ok(())
-/// })?;
-/// # asyncio::ok(())
-/// ```
-///
-/// asyncio: the argument of `CancelledError`. Differs: says who as well.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Cancelled {
-    /// What was given to `cancel_with`, if anything.
-    pub message: Option<Text>,
-    /// Who asked for it, where that is known: the first who did, however far it was passed on.
-    pub by: Option<Canceller>,
-}
-
-impl Cancelled {
-    /// A cancellation with this message, or without one.
-    pub fn new(message: Option<Text>) -> Self {
-        Cancelled { message, by: None }
-    }
-
-    pub(crate) fn by(by: impl Into<Option<Canceller>>, message: Option<Text>) -> Self {
-        Cancelled { message, by: by.into() }
-    }
-}
-
-impl PartialEq for Cancelled {
-    fn eq(&self, other: &Self) -> bool {
-        self.message == other.message
-    }
-}
-
-impl Eq for Cancelled {}
-
-/// Who asked for a cancellation; `Display` says it in words.
-///
-/// asyncio: has no counterpart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Canceller {
-    /// A task, by the N of its first name "Task-N".
-    Task(u32),
-    /// A callback, or code between two runs of the loop.
-    Callback,
-    /// Another thread than the loop's.
-    Thread,
-    /// A timeout or a deadline that passed.
-    Timeout,
-    /// A task group, because one of its tasks or its body failed, or because it was told to.
-    TaskGroup,
-    /// An async generator that is being closed.
-    AsyncGenerator,
-    /// SIGINT (Ctrl-C) under `run`.
-    Interrupt,
-    /// `run` or `Runner`, which cancels what is left when the main coroutine has ended.
-    Runner,
-}
-
-impl fmt::Display for Canceller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Canceller::Task(number) => write!(f, "Task-{number}"),
-            Canceller::Callback => f.write_str("a callback"),
-            Canceller::Thread => f.write_str("another thread"),
-            Canceller::Timeout => f.write_str("a timeout"),
-            Canceller::TaskGroup => f.write_str("a task group"),
-            Canceller::AsyncGenerator => f.write_str("an async generator"),
-            Canceller::Interrupt => f.write_str("SIGINT"),
-            Canceller::Runner => f.write_str("the runner"),
-        }
-    }
-}
-
-/// The data of [`Error::Group`]: errors that belong together, some of which may be groups again. Never empty.
-///
-/// `Display` gives the message and the count, as Python does; `{:#}` each error as well.
-///
-/// # Examples
-///
-/// ```
-/// use asyncio::{Error, ErrorKind, ExceptionGroup};
-///
-/// let error = ExceptionGroup::new("two of them", [Error::Timeout("late".into()), Error::Value("wrong".into())])?;
-/// let (late, other) = error.split(|error| error.kind() == ErrorKind::Timeout);
-/// assert_eq!(late.expect("one is").leaves().count(), 1);
-/// assert_eq!(other.expect("one is not").exceptions()[0].to_string(), "wrong");
-/// # asyncio::ok(())
-/// ```
-///
-/// asyncio: `ExceptionGroup`.
-#[derive(Debug)]
-pub struct ExceptionGroup {
-    message: Text,
-    /// Invariant: not empty.
-    exceptions: Vec<Error>,
-}
-
-impl ExceptionGroup {
-    /// A group of these errors.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Value`] if there are none.
-    ///
-    /// asyncio: `ExceptionGroup(msg, excs)`.
-    pub fn new(message: impl Into<Text>, exceptions: impl IntoIterator<Item = Error>) -> Result<Arc<ExceptionGroup>> {
-        let exceptions: Vec<Error> = exceptions.into_iter().collect();
-        if exceptions.is_empty() {
-            return Err(Error::Value("an exception group needs at least one error".into()));
-        }
-        Ok(Arc::new(ExceptionGroup { message: message.into(), exceptions }))
-    }
-
-    /// What the group was made with, without the count.
-    ///
-    /// asyncio: `ExceptionGroup.message`.
-    pub fn message(&self) -> &str {
-        &self.message
-    }
-
-    /// The errors of the group, groups among them as they are.
-    ///
-    /// asyncio: `ExceptionGroup.exceptions`.
-    pub fn exceptions(&self) -> &[Error] {
-        &self.exceptions
-    }
-
-    /// The errors that are no groups, of this one and those inside, in order.
-    pub fn leaves(&self) -> impl Iterator<Item = &Error> {
-        let mut levels = vec![self.exceptions.iter()];
-        std::iter::from_fn(move || {
-            loop {
-                match levels.last_mut()?.next() {
-                    Some(Error::Group(group)) => levels.push(group.exceptions.iter()),
-                    Some(error) => return Some(error),
-                    None => drop(levels.pop()),
-                }
-            }
-        })
-    }
-
-    /// The part of the group for which `condition` holds, nested as it was; `None` if it holds for nothing.
-    ///
-    /// A group inside for which it holds is taken whole; else its errors are asked.
-    ///
-    /// asyncio: `ExceptionGroup.subgroup`.
-    pub fn subgroup(&self, condition: impl FnMut(&Error) -> bool) -> Option<Arc<ExceptionGroup>> {
-        self.split(condition).0
-    }
-
-    /// The part for which `condition` holds, and the rest, each nested as it was.
-    ///
-    /// A group inside for which it holds is taken whole; else its errors are asked.
-    ///
-    /// asyncio: `ExceptionGroup.split`.
-    pub fn split(
-        &self,
-        mut condition: impl FnMut(&Error) -> bool,
-    ) -> (Option<Arc<ExceptionGroup>>, Option<Arc<ExceptionGroup>>) {
-        self.split_by(&mut condition)
-    }
-
-    fn split_by(
-        &self,
-        condition: &mut dyn FnMut(&Error) -> bool,
-    ) -> (Option<Arc<ExceptionGroup>>, Option<Arc<ExceptionGroup>>) {
-        let (mut matching, mut rest) = (Vec::new(), Vec::new());
-        for error in &self.exceptions {
-            match error {
-                error if condition(error) => matching.push(error.clone()),
-                Error::Group(group) => {
-                    let (inside, outside) = group.split_by(condition);
-                    matching.extend(inside.map(Error::Group));
-                    rest.extend(outside.map(Error::Group));
-                }
-                error => rest.push(error.clone()),
-            }
-        }
-        (self.derive(matching), self.derive(rest))
-    }
-
-    /// A group with the same message, unless there is nothing in it.
-    fn derive(&self, exceptions: Vec<Error>) -> Option<Arc<ExceptionGroup>> {
-        let message = self.message.clone();
-        (!exceptions.is_empty()).then(|| Arc::new(ExceptionGroup { message, exceptions }))
-    }
-}
-
-impl fmt::Display for ExceptionGroup {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.exceptions.len();
-        write!(f, "{} ({count} sub-exception{})", self.message, if count == 1 { "" } else { "s" })?;
-        if f.alternate() {
-            for (index, error) in self.exceptions.iter().enumerate() {
-                let between = if index == 0 { ": " } else { "; " };
-                write!(f, "{between}{error:#}")?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The data of [`Error::Io`]: the system's error and, where it helps, what was being done.
@@ -544,7 +335,7 @@ impl StdError for Error {
         match self {
             Error::Io(error) => Some(&error.source),
             Error::Other(error) => error.source(),
-            Error::Group(group) => group.exceptions.first().map(|error| error as &(dyn StdError + 'static)),
+            Error::Group(group) => group.exceptions().first().map(|error| error as &(dyn StdError + 'static)),
             _ => None,
         }
     }
