@@ -18,7 +18,8 @@ fn main() {
     let test = arguments.iter().any(|argument| argument == "--test");
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
     let rounds = if test { 1 } else { ROUNDS };
-    let lists = [tasks::GROUPS, together::GROUPS, timers::GROUPS, &[timers::TIMER_LATENESS], threads::GROUPS, sockets::GROUPS];
+    let lists =
+        [tasks::GROUPS, together::GROUPS, timers::GROUPS, &[timers::TIMER_LATENESS], threads::GROUPS, sockets::GROUPS];
     let wanted = |group: &&Group| filter.is_none_or(|filter| group.name.contains(filter.as_str()));
     println!("| work | ns | of tokio | of smol | of raw | reach |\n|---|--:|--:|--:|--:|--:|");
     for group in lists.into_iter().flatten().filter(wanted) {

@@ -37,7 +37,9 @@ fn main() {
 
     println!("\nHeap allocations of the thread, per operation\n");
     println!("| work | asyncio | tokio | smol |\n|---|--:|--:|--:|");
-    for group in tasks::GROUPS.iter().chain(together::GROUPS).chain(timers::GROUPS).chain(threads::GROUPS).chain(sockets::GROUPS) {
+    for group in
+        tasks::GROUPS.iter().chain(together::GROUPS).chain(timers::GROUPS).chain(threads::GROUPS).chain(sockets::GROUPS)
+    {
         print_allocations(group);
     }
 }

@@ -427,7 +427,9 @@ impl EventLoop {
                 Some(created) => Box::new(move || format!("<Handle created at {created}>")),
                 None => Box::new(|| "<Handle from another thread>".into()),
             },
-            Ready::Child(_) | Ready::Expire(_) | Ready::Kill(_) | Ready::Stop | Ready::Keep(_) => Box::new(|| "<Handle of the event loop>".into()),
+            Ready::Child(_) | Ready::Expire(_) | Ready::Kill(_) | Ready::Stop | Ready::Keep(_) => {
+                Box::new(|| "<Handle of the event loop>".into())
+            }
         };
         let begin = Instant::now();
         self.run_item(item);

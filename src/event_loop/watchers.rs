@@ -366,7 +366,11 @@ impl EventLoop {
         self.refuse_second_wait(fd, direction)?;
         self.refuse_callback(fd, direction)?;
         let task = self.current_key(waker).map(|(key, _)| key);
-        self.put_watch(fd, direction, Watch::Wait(Wait { number: wait, waker: waker.clone(), task, scope: self.current_child() }))
+        self.put_watch(
+            fd,
+            direction,
+            Watch::Wait(Wait { number: wait, waker: waker.clone(), task, scope: self.current_child() }),
+        )
     }
 
     /// Whether the wait stands already; it then wakes `waker` from now on.
