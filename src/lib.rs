@@ -31,7 +31,8 @@
 //! | scheduling | [`EventLoop::call_soon`], [`EventLoop::call_later`], [`Handle`], [`TimerHandle`] |
 //! | tasks | [`create_task`], [`Task`], [`AnyTask`], [`current_task`], [`all_tasks`], [`EventLoop::set_task_factory`] |
 //! | results | [`Future`], [`SharedFuture`], [`sleep`], [`cancellable`] |
-//! | tasks together | [`TaskGroup`], [`gather`], [`wait`], [`as_completed`], [`shield`], [`ExceptionGroup`] |
+//! | tasks together | [`TaskGroup`], [`gather`], [`wait`], [`as_completed`], [`shield`], [`staggered_race`], [`ExceptionGroup`] |
+//! | async generators | [`async_generator`], [`AsyncGenerator`], [`Yielder`], [`EventLoop::shutdown_asyncgens`] |
 //! | time limits | [`timeout`], [`timeout_at`], [`wait_for`], [`Timeout`], [`Task::cancel_with_grace`], [`shielded`] |
 //! | waiting for each other | [`Lock`], [`Event`], [`Condition`], [`Semaphore`], [`BoundedSemaphore`], [`Barrier`] |
 //! | queues | [`Queue`], [`LifoQueue`], [`PriorityQueue`] |
@@ -50,7 +51,7 @@
 //! |--:|---|---|
 //! | 8 | `runner` | `run`, `Runner`, `block_on` |
 //! | 6 | `net` | sockets and names |
-//! | 5 | `combine` | sleep, timeouts, groups, `gather` and its kin, `to_thread` |
+//! | 5 | `combine` | sleep, timeouts, groups, `gather` and its kin, generators, `to_thread` |
 //! |   | `sync` | locks, events, conditions, semaphores, barriers, queues |
 //! | 4 | `task`, `executor` | `Task`, `run_until_complete`; `run_in_executor` |
 //! | 3 | `future`, `signals` | `Future`; `add_signal_handler` |
@@ -165,6 +166,13 @@ pub use crate::{
 /// send::<asyncio::AnyHandle>();
 /// ```
 ///
+/// Async generators, whose bodies need not be either:
+///
+/// ```compile_fail
+/// fn send<T: Send>() {}
+/// send::<asyncio::AsyncGenerator<()>>();
+/// ```
+///
 /// Tasks that have lost their type:
 ///
 /// ```compile_fail
@@ -218,6 +226,9 @@ const _: () = {
     send_and_sync::<ThreadsafeSetter<Value>>();
     send::<TaskOutcome<'static, Value>>();
     send_and_sync::<Sleep>();
+    send_and_sync::<Timeout>();
+    send_and_sync::<TimeoutFuture<Sleep>>();
+    send_and_sync::<Shielded<Sleep>>();
     send_and_sync::<ThreadsafeLoop>();
     send_and_sync::<Lock>();
     send_and_sync::<LockAcquire<'static>>();
@@ -267,10 +278,10 @@ pub mod selector {
 pub mod prelude {
     pub use crate::{
         Clock, Error, Executor, GatherArgs, IntoCoroutine, Resolver, Result, ToAddress, ToSignal, Waitable, all_tasks,
-        as_completed, block_on, cancellable, copy_context, create_task, current_task, ensure_future, gather,
-        get_event_loop, get_running_loop, new_event_loop, ok, run, run_coroutine_threadsafe, selector::Selector,
-        set_event_loop, shield, shielded, sleep, sleep_until, timeout, timeout_at, to_thread, wait, wait_for,
-        wrap_future,
+        as_completed, async_generator, block_on, cancellable, copy_context, create_task, current_task, ensure_future,
+        gather, get_event_loop, get_running_loop, new_event_loop, ok, run, run_coroutine_threadsafe,
+        selector::Selector, set_event_loop, shield, shielded, sleep, sleep_until, staggered_race, timeout, timeout_at,
+        to_thread, wait, wait_for, wrap_future,
     };
 }
 

@@ -20,6 +20,7 @@ use crate::{
     event_loop::{
         EventLoop,
         any_task::AnyTask,
+        exceptions::check_loop,
         observers::{Member, Observer, ObserverKey},
         running,
         scope::Leaf,
@@ -41,8 +42,9 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// Cancelling the task that waits, and dropping a wait, touch nothing: iterate again to get the rest. Dropping the
-/// `AsCompleted` lets everything go on.
+/// Cancelling the task that waits, and dropping a wait, touch nothing: iterate again to get the rest. In a `for` loop an
+/// item that was given up counts as asked for; its result goes to the next one. Dropping the `AsCompleted` lets
+/// everything go on.
 ///
 /// # Errors
 ///
@@ -179,11 +181,13 @@ impl<T: 'static> State<T> {
         self.members.replace(watched.collect());
     }
 
-    fn set_timeout(&self, timeout: Duration) {
+    fn set_timeout(&self, timeout: Option<Duration>) {
         let (Some(observer), Some(event_loop)) = (self.key.get(), running::by_id(self.loop_id.get())) else { return };
-        let entry = TimerEntry::Child(Member { observer, index: TIMEOUT });
-        let timer = event_loop.insert_timer(event_loop.deadline_in(timeout), entry);
-        if let Some(before) = self.timer.replace(Some(timer)) {
+        let timer = timeout.map(|timeout| {
+            let entry = TimerEntry::Child(Member { observer, index: TIMEOUT });
+            event_loop.insert_timer(event_loop.deadline_in(timeout), entry)
+        });
+        if let Some(before) = self.timer.replace(timer) {
             let entry = event_loop.inner.timers.borrow_mut().remove(before);
             drop(entry);
         }
@@ -233,12 +237,7 @@ impl<T: 'static> State<T> {
     }
 
     /// Waits for the next one under a place in the line.
-    fn poll_next(
-        &self,
-        leaf: &mut Leaf,
-        place: &mut Option<Place>,
-        cx: &Cx<'_>,
-    ) -> Poll<Result<Child<T>>> {
+    fn poll_next(&self, leaf: &mut Leaf, place: &mut Option<Place>, cx: &Cx<'_>) -> Poll<Result<Child<T>>> {
         if let Some(cancelled) = leaf.take_cancel() {
             self.leave(place);
             leaf.resume();
@@ -253,10 +252,8 @@ impl<T: 'static> State<T> {
                 return Poll::Ready(next);
             }
         }
-        let running = match running::require() {
-            Ok(event_loop) => event_loop,
-            Err(error) => return Poll::Ready(Err(error)),
-        };
+        let running = running::require()?;
+        check_loop(self.loop_id.get(), Some(&running))?;
         let old = self.waiters.borrow_mut().register(place, cx.waker());
         drop(old);
         leaf.suspend(Some(&running), cx);
@@ -307,9 +304,7 @@ impl<T: 'static> AsCompleted<T> {
     ///
     /// asyncio: `asyncio.as_completed(timeout=..)`.
     pub fn timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
-        if let Some(timeout) = timeout.into() {
-            self.state.set_timeout(timeout);
-        }
+        self.state.set_timeout(timeout.into());
         self
     }
 

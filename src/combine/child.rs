@@ -17,7 +17,7 @@ use crate::{
         EventLoop,
         any_task::AnyTask,
         exceptions::check_loop,
-        meta::flag,
+        meta::{TaskKey, flag},
         observers::{Member, Observed},
     },
     future::{Future, shared::SharedFuture},
@@ -45,6 +45,10 @@ pub trait Waitable: Sealed {
     #[doc(hidden)]
     fn error(&self) -> Option<Error>;
 
+    /// As [`error`](Self::error), and no look at it.
+    #[doc(hidden)]
+    fn peek_error(&self) -> Option<Error>;
+
     /// Whether it belongs to this loop.
     #[doc(hidden)]
     fn check_loop(&self, event_loop: &EventLoop) -> Result<()>;
@@ -52,6 +56,10 @@ pub trait Waitable: Sealed {
     /// The same for all handles of one task or future, and for no others that exist.
     #[doc(hidden)]
     fn identity(&self) -> usize;
+
+    /// Which task it is, if it is one.
+    #[doc(hidden)]
+    fn task_name(&self) -> Option<TaskName>;
 }
 
 /// Keeps [`Waitable`] to the types of this crate.
@@ -60,6 +68,10 @@ pub trait Sealed {}
 /// Names an observer and one of its members.
 #[derive(Clone, Copy, Debug)]
 pub struct Watch(pub(crate) Member);
+
+/// Names a task of the loop.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskName(pub(crate) TaskKey);
 
 /// How an observation can be taken back.
 #[derive(Clone, Copy, Debug)]
@@ -103,12 +115,20 @@ impl<T: 'static> Waitable for Task<T> {
         }
     }
 
+    fn peek_error(&self) -> Option<Error> {
+        if self.task_ref().has(flag::FAILED | flag::CANCELLED) { self.task_ref().error() } else { None }
+    }
+
     fn check_loop(&self, event_loop: &EventLoop) -> Result<()> {
         check_loop(self.task_ref().shared.id, Some(event_loop))
     }
 
     fn identity(&self) -> usize {
         self.task_ref().address()
+    }
+
+    fn task_name(&self) -> Option<TaskName> {
+        Some(TaskName(self.task_ref().key()))
     }
 }
 
@@ -139,12 +159,20 @@ impl Waitable for AnyTask {
         }
     }
 
+    fn peek_error(&self) -> Option<Error> {
+        if self.done() { self.task.error() } else { None }
+    }
+
     fn check_loop(&self, event_loop: &EventLoop) -> Result<()> {
         check_loop(self.task.shared.id, Some(event_loop))
     }
 
     fn identity(&self) -> usize {
         self.id()
+    }
+
+    fn task_name(&self) -> Option<TaskName> {
+        Some(TaskName(self.task.key()))
     }
 }
 
@@ -175,12 +203,20 @@ impl<T: 'static> Waitable for Future<T> {
         }
     }
 
+    fn peek_error(&self) -> Option<Error> {
+        self.unseen_error()
+    }
+
     fn check_loop(&self, event_loop: &EventLoop) -> Result<()> {
         check_loop(self.loop_id(), Some(event_loop))
     }
 
     fn identity(&self) -> usize {
         self.address()
+    }
+
+    fn task_name(&self) -> Option<TaskName> {
+        None
     }
 }
 
@@ -210,12 +246,20 @@ macro_rules! by_deref {
                 (**self).error()
             }
 
+            fn peek_error(&self) -> Option<Error> {
+                Waitable::peek_error(&**self)
+            }
+
             fn check_loop(&self, event_loop: &EventLoop) -> Result<()> {
                 (**self).check_loop(event_loop)
             }
 
             fn identity(&self) -> usize {
                 (**self).identity()
+            }
+
+            fn task_name(&self) -> Option<TaskName> {
+                (**self).task_name()
             }
         }
     )* };

@@ -13,17 +13,20 @@ use std::{
 
 use crate::{
     combine::{
-        child::{Watch, Watched},
+        child::{Waitable, Watch, Watched},
         gather_args::{Children, GatherArgs},
     },
     error::{Cancelled, Error, Result, Text},
     event_loop::{
         EventLoop,
+        exceptions::{ExceptionContext, check_loop},
+        meta::TaskKey,
         observers::{Member, Observer, ObserverKey},
         running,
         scope::{Leaf, Waiting},
         waiters::wake,
     },
+    report,
 };
 
 /// Awaits several things together and gives their results in the order of the arguments: those of a tuple, of different
@@ -36,7 +39,7 @@ use crate::{
 /// # Cancel safety
 ///
 /// Cancelling the task that awaits cancels everything that has not ended, and waits for it. Dropping the wait cancels the
-/// tasks that it made itself, and lets those that it was given go on.
+/// tasks that it made itself, and lets those that it was given go on. An error that it had and nobody took is reported.
 ///
 /// # Errors
 ///
@@ -177,6 +180,9 @@ pub struct Gathering<V> {
 /// A gathering whose children's types are forgotten.
 trait Core<V> {
     fn verdict(&self) -> Option<Verdict>;
+    /// Notes a look at the error.
+    fn see(&self);
+    fn check_loop(&self, running: Option<&EventLoop>) -> Result<()>;
     fn set_waker(&self, waker: &Waker);
     fn collect(&self) -> Result<V>;
     fn cancel(&self, reason: &Cancelled) -> bool;
@@ -190,14 +196,21 @@ impl<V> Gathering<V> {
     ///
     /// asyncio: `Future.cancel` of what `asyncio.gather` returns.
     pub fn cancel(&self) -> bool {
-        self.core.cancel(&running::reason(None))
+        self.cancel_as(&running::reason(None))
     }
 
     /// As [`cancel`](Self::cancel), with a message for those who are cancelled.
     ///
     /// asyncio: `Future.cancel(msg)`.
     pub fn cancel_with(&self, message: impl Into<Text>) -> bool {
-        self.core.cancel(&running::reason(Some(message.into())))
+        self.cancel_as(&running::reason(Some(message.into())))
+    }
+
+    fn cancel_as(&self, reason: &Cancelled) -> bool {
+        if self.done() {
+            self.core.see();
+        }
+        self.core.cancel(reason)
     }
 
     /// Whether everything has ended, or the first error is there.
@@ -230,6 +243,7 @@ impl<V> StdFuture for Gathering<V> {
         match this.core.verdict() {
             None => {
                 let running = running::current();
+                this.core.check_loop(running.as_ref())?;
                 this.core.set_waker(cx.waker());
                 match this.core.key() {
                     Some(key) => this.leaf.suspend_on(running.as_ref(), cx, || Waiting::Observer(key)),
@@ -239,6 +253,7 @@ impl<V> StdFuture for Gathering<V> {
             }
             Some(Verdict::Failed(error)) => {
                 this.leaf.resume();
+                this.core.see();
                 Poll::Ready(Err(error))
             }
             Some(Verdict::AllDone) => {
@@ -305,6 +320,7 @@ impl<C: Children> Mode<C> for Results {
 
 struct State<C, M> {
     loop_id: u64,
+    created: &'static Location<'static>,
     key: Cell<Option<ObserverKey>>,
     /// Taken when the results are collected, or nobody wants them any more.
     children: RefCell<Option<C>>,
@@ -315,6 +331,12 @@ struct State<C, M> {
     cancelled: RefCell<Option<Cancelled>>,
     /// Set once.
     verdict: RefCell<Option<Verdict>>,
+    /// The index of the child whose error the verdict is: who looks at one has looked at the other.
+    failed: Cell<Option<usize>>,
+    /// Set by a look at an error that is no child's.
+    seen: Cell<bool>,
+    /// Set while a cancellation is passed on.
+    passing_on: Cell<bool>,
     waker: Cell<Option<Waker>>,
     mode: PhantomData<M>,
 }
@@ -323,12 +345,16 @@ struct State<C, M> {
 fn begin<A: GatherArgs, M: Mode<A::Children>>(gather: Gather<A>) -> Gathering<M::Output> {
     let state = State {
         loop_id: 0,
+        created: gather.created,
         key: Cell::new(None),
         children: RefCell::default(),
         entries: RefCell::default(),
         remaining: Cell::new(0),
         cancelled: RefCell::default(),
         verdict: RefCell::default(),
+        failed: Cell::new(None),
+        seen: Cell::new(false),
+        passing_on: Cell::new(false),
         waker: Cell::new(None),
         mode: PhantomData::<M>,
     };
@@ -384,8 +410,9 @@ impl<C: Children, M: Mode<C>> State<C, M> {
         if M::RETURN_EXCEPTIONS || self.verdict.borrow().is_some() {
             return;
         }
-        let error = self.children.borrow().as_ref().and_then(|children| children.get(index)?.error());
+        let error = self.children.borrow().as_ref().and_then(|children| children.get(index)?.peek_error());
         if let Some(error) = error {
+            self.failed.set(Some(index));
             self.end(Verdict::Failed(error));
         }
     }
@@ -434,6 +461,25 @@ impl<C: Children, M: Mode<C>> State<C, M> {
     }
 }
 
+impl<C, M> State<C, M> {
+    /// Reports an error that is no child's and that nobody looked at; the others report themselves.
+    fn report_unread(&self) {
+        if self.seen.get() || self.failed.get().is_some() {
+            return;
+        }
+        let Some(Verdict::Failed(error)) = self.verdict.take() else { return };
+        if error.is_cancelled() {
+            return;
+        }
+        let context = ExceptionContext::new("Gathering exception was never retrieved").exception(error);
+        let context = context.source_location(self.created);
+        match running::by_id(self.loop_id) {
+            Some(event_loop) => event_loop.call_exception_handler(&context),
+            None => report::error(&context.record()),
+        }
+    }
+}
+
 fn watch(observer: ObserverKey, index: usize) -> Watch {
     Watch(Member { observer, index: u32::try_from(index).expect("fewer members than memory") })
 }
@@ -444,14 +490,26 @@ impl<C: Children, M: Mode<C>> Observer for State<C, M> {
         self.end_if_all_done();
     }
 
+    fn tasks(&self) -> Vec<TaskKey> {
+        let mut tasks = Vec::new();
+        if let Some(children) = &*self.children.borrow() {
+            children.each(&mut |_, child| tasks.extend(child.task_name().map(|name| name.0)));
+        }
+        tasks
+    }
+
     fn cancel(&self, reason: &Cancelled) -> bool {
         if self.verdict.borrow().is_some() {
             return false;
+        }
+        if self.passing_on.replace(true) {
+            return false; // what is gathered waits for this, be it through others
         }
         let mut taken = false;
         if let Some(children) = &*self.children.borrow() {
             children.each(&mut |_, child| taken |= child.cancel_as(reason));
         }
+        self.passing_on.set(false);
         if taken {
             self.cancelled.replace(Some(reason.clone()));
         }
@@ -462,6 +520,18 @@ impl<C: Children, M: Mode<C>> Observer for State<C, M> {
 impl<C: Children, M: Mode<C>> Core<M::Output> for State<C, M> {
     fn verdict(&self) -> Option<Verdict> {
         self.verdict.borrow().clone()
+    }
+
+    fn see(&self) {
+        self.seen.set(true);
+        if let (Some(index), Some(children)) = (self.failed.get(), &*self.children.borrow()) {
+            let seen = children.get(index).and_then(Waitable::error);
+            drop(seen);
+        }
+    }
+
+    fn check_loop(&self, running: Option<&EventLoop>) -> Result<()> {
+        check_loop(self.loop_id, running)
     }
 
     fn set_waker(&self, waker: &Waker) {
@@ -489,7 +559,9 @@ impl<C: Children, M: Mode<C>> Core<M::Output> for State<C, M> {
         }
         self.unwatch();
         drop(self.waker.take());
-        let children = self.children.take();
+        // A waker that it calls as it passes a cancellation on may drop it: then they go with the last reference.
+        let children = self.children.try_borrow_mut().ok().and_then(|mut children| children.take());
         drop(children);
+        self.report_unread();
     }
 }

@@ -108,7 +108,8 @@ struct Group {
     /// How long what is cancelled may take to clean up.
     grace: Option<Duration>,
     deadline_timer: Cell<Option<TimerKey>>,
-    grace_timer: Cell<Option<TimerKey>>,
+    /// The shortest so far.
+    grace_timer: Cell<Option<(Instant, TimerKey)>>,
     /// Set when the body has ended; never cleared.
     exiting: Cell<bool>,
     /// Set when the children were cancelled; never cleared.
@@ -139,8 +140,9 @@ impl TaskGroup {
     ///
     /// # Cancel safety
     ///
-    /// Cancelling the task that waits here cancels `body` and the tasks of the group, and waits for their ends. Dropping
-    /// the future drops `body`; each task has one more step, and is dropped then.
+    /// Cancelling the task that waits here cancels `body` and the tasks of the group, and waits for their ends; where errors
+    /// come out instead, the next await is told of the cancellation. Dropping the future drops `body`; each task has one more
+    /// step, and is dropped then.
     ///
     /// # Errors
     ///
@@ -307,8 +309,8 @@ struct Entered {
     /// Open until the end.
     scope: Option<OwnedScope>,
     leaf: Leaf,
-    /// A cancellation that came while the tasks were waited for, and whether it was the group's own doing.
-    came: Option<(Cancelled, bool)>,
+    /// The first cancellation from outside that left the body or came while the tasks were waited for.
+    told: Option<Cancelled>,
 }
 
 impl Entered {
@@ -332,7 +334,7 @@ impl Entered {
         if let Some(deadline) = builder.limit.deadline(event_loop) {
             group.deadline_timer.set(group.set_timer(event_loop, deadline, DEADLINE));
         }
-        Entered { group, scope: Some(scope), leaf: Leaf::new(), came: None }
+        Entered { group, scope: Some(scope), leaf: Leaf::new(), told: None }
     }
 
     fn poll_body<T, F: StdFuture<Output = Result<T>>>(
@@ -352,14 +354,19 @@ impl Entered {
     /// From now on the children are waited for.
     fn end_body<T>(&mut self, outcome: &Result<T>) {
         self.group.exiting.set(true);
+        let mut outside = false;
         if let (Some(scope), Some(event_loop)) = (&self.scope, running::by_id(self.group.loop_id)) {
             // What was meant for the body is not for the wait.
             scope.take_mark(&event_loop);
+            outside = scope.is_asked_from_outside(&event_loop);
         }
         match outcome {
             Ok(_) => {}
-            // Who asked for it and why goes on to the tasks.
-            Err(Error::Cancelled(cancelled)) => self.group.abort(cancelled),
+            Err(Error::Cancelled(cancelled)) => {
+                // Who asked for it and why goes on to the tasks.
+                self.group.abort(cancelled);
+                self.told = outside.then(|| cancelled.clone());
+            }
             Err(_) => self.group.abort(&Cancelled::by(Canceller::TaskGroup, None)),
         }
     }
@@ -367,12 +374,11 @@ impl Entered {
     /// Waits for the last child.
     fn poll_children(&mut self, cx: &mut Cx<'_>) -> Poll<Result<()>> {
         let event_loop = running::require()?;
-        let Entered { group, scope: Some(scope), leaf, came } = self else { return Poll::Ready(Ok(())) };
-        let own = scope.is_marked(&event_loop);
+        let Entered { group, scope: Some(scope), leaf, told } = self else { return Poll::Ready(Ok(())) };
         let polled = scope.poll(&event_loop, cx, |cx| {
             if let Some(cancelled) = leaf.take_cancel() {
                 group.abort(&cancelled);
-                *came = Some((cancelled, own));
+                told.get_or_insert(cancelled);
             }
             if group.children.borrow().is_empty() {
                 leaf.resume();
@@ -394,7 +400,7 @@ impl Entered {
     fn settle<T>(mut self, outcome: Result<T>) -> Result<T> {
         let event_loop = running::require()?;
         let Some(scope) = self.scope.take() else { return outcome };
-        let closed = scope.close(&event_loop);
+        scope.close(&event_loop);
         self.group.finish(&event_loop);
         let mut errors = self.group.errors.take();
         let outcome = match outcome {
@@ -405,23 +411,16 @@ impl Entered {
                 Err(Cancelled::default())
             }
         };
-        // What the task was told by somebody else, be it through the body or while it waited for the tasks.
-        let told = match (self.came.take(), &outcome) {
-            (Some((cancelled, own)), _) if !own || closed.outside => Some(cancelled),
-            (_, Err(cancelled)) if closed.outside => Some(cancelled.clone()),
-            _ => None,
-        };
+        let told = self.told.take();
         if !errors.is_empty() {
-            if let Some(cancelled) = told.filter(|_| closed.outside) {
-                // Not forgotten because of the errors: the next await is told.
-                event_loop.mark_current(cancelled);
-            }
+            // Not forgotten because of the errors.
+            event_loop.cancel_again(told.unwrap_or_default());
             return Err(Error::Group(ExceptionGroup::new("unhandled errors in a TaskGroup", errors)?));
         }
-        match (told, outcome) {
-            (Some(cancelled), _) => Err(Error::Cancelled(cancelled)),
-            _ if self.group.expired.get() => Err(Error::Timeout("timed out".into())),
-            (None, outcome) => outcome.map_err(Error::Cancelled),
+        match told {
+            Some(cancelled) => Err(Error::Cancelled(cancelled)),
+            None if self.group.expired.get() => Err(Error::Timeout("timed out".into())),
+            None => outcome.map_err(Error::Cancelled),
         }
     }
 }
@@ -524,8 +523,14 @@ impl Group {
     /// Lets what is left of the group be dropped after `grace`. The shortest of several counts.
     fn begin_grace(&self, grace: Duration) {
         let Some(event_loop) = running::by_id(self.loop_id).filter(|_| !self.finished.get()) else { return };
-        let timer = self.set_timer(&event_loop, event_loop.deadline_in(grace), GRACE);
-        if let Some(before) = self.grace_timer.replace(timer) {
+        let deadline = event_loop.deadline_in(grace);
+        let before = self.grace_timer.get();
+        if before.is_some_and(|before| before.0 <= deadline) {
+            return;
+        }
+        let timer = self.set_timer(&event_loop, deadline, GRACE);
+        self.grace_timer.set(timer.map(|timer| (deadline, timer)));
+        if let Some((_, before)) = before {
             let entry = event_loop.inner.timers.borrow_mut().remove(before);
             drop(entry);
         }
@@ -564,7 +569,8 @@ impl Group {
     /// Lets the loop forget the group.
     fn finish(&self, event_loop: &EventLoop) {
         self.finished.set(true);
-        for timer in [self.deadline_timer.take(), self.grace_timer.take()].into_iter().flatten() {
+        let grace_timer = self.grace_timer.take().map(|(_, timer)| timer);
+        for timer in [self.deadline_timer.take(), grace_timer].into_iter().flatten() {
             let entry = event_loop.inner.timers.borrow_mut().remove(timer);
             drop(entry);
         }

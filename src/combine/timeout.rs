@@ -360,9 +360,7 @@ impl Timeout {
     ///
     /// asyncio: `Timeout.when`.
     pub fn when(&self) -> Option<Instant> {
-        let (phase, limit) = match &*self.lock() {
-            State { phase, limit } => (*phase, *limit),
-        };
+        let State { phase, limit } = *self.lock();
         match (phase, limit) {
             (Phase::Active(id, key), _) => running::by_id(id)?.scope_deadline(key),
             (_, Limit::At(deadline)) => Some(deadline),

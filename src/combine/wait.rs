@@ -16,6 +16,7 @@ use crate::{
     error::{Error, Result},
     event_loop::{
         EventLoop,
+        exceptions::check_loop,
         observers::{Member, Observer, ObserverKey},
         running,
         scope::Leaf,
@@ -76,7 +77,7 @@ pub const ALL_COMPLETED: ReturnWhen = ReturnWhen::AllCompleted;
 ///     let tasks = [3600, 0].map(|seconds| create_task(async move { sleep(Duration::from_secs(seconds)).await }));
 ///     let (done, pending) = wait(&tasks).return_when(FIRST_COMPLETED).timeout(Duration::from_secs(60)).await?;
 ///     assert_eq!((done.len(), pending.len()), (1, 1));
-///     assert!(done[0] == &tasks[1]);
+///     assert!(*done[0] == tasks[1].any());
 ///     Ok(())
 /// })?;
 /// # asyncio::ok(())
@@ -266,7 +267,10 @@ impl<W: Waitable> StdFuture for Waiting<W> {
             return Poll::Ready(Err(Error::InvalidState("the wait is over".into())));
         };
         let watching = match &mut this.watching {
-            Some(watching) => watching,
+            Some(watching) => {
+                check_loop(watching.loop_id, Some(&event_loop))?;
+                watching
+            }
             None => this.watching.insert(Self::begin(wait, &event_loop)?),
         };
         if !Self::is_over(wait, watching) {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::Text;
 
-/// The data of [`Error::Cancelled`]: the reason that travels with a cancellation. Two are equal if their messages are.
+/// The data of [`Error::Cancelled`](crate::Error::Cancelled): the reason that travels with a cancellation. Two are equal if their messages are.
 ///
 /// # Examples
 ///

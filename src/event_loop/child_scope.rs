@@ -21,11 +21,12 @@ use crate::{
         threadsafe::Shared,
         timers::TimerKey,
         turn::{Ready, TimerEntry},
+        waiters::wake,
     },
 };
 
 /// Names a child scope for as long as it exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ScopeKey {
     slot: u32,
     pub(super) number: u32,
@@ -135,14 +136,26 @@ impl Scopes {
         false
     }
 
-    /// Whether a scope around the one with this number was cancelled since that was opened; `None` if a shield that is
-    /// between them and the task hides it.
+    /// Whether a scope is this one, or inside of it; or has been closed, so that nobody knows.
+    fn is_within(&self, inside: ScopeKey, outer: ScopeKey) -> bool {
+        let mut next = Some(inside);
+        while let Some(key) = next.filter(|key| *key != outer) {
+            match self.get(key) {
+                Some(scope) => next = scope.parent,
+                None => return true,
+            }
+        }
+        next.is_some()
+    }
+
+    /// Whether a scope around the one with this number was cancelled since that was opened, and has not its mark still to
+    /// be taken, later; `None` if a shield that is between them and the task hides it.
     fn is_cancelled_around(&self, number: u32, parent: Option<ScopeKey>) -> Option<bool> {
         let mut next = parent;
         while let Some(scope) = next.and_then(|key| self.get(key)) {
             // They are numbered one after the other, and the numbers begin anew after the last.
             let since = scope.cancelled_after.wrapping_sub(number) <= u32::MAX / 2;
-            if scope.bits & bit::CANCELLED != 0 && since {
+            if scope.bits & (bit::CANCELLED | bit::MARKED) == bit::CANCELLED && since {
                 return Some(true);
             }
             if scope.bits & bit::SHIELD != 0 {
@@ -179,7 +192,7 @@ pub(crate) struct OwnedScope {
     shared: Arc<Shared>,
     key: ScopeKey,
     task: TaskKey,
-    /// The task's count of requests when the scope was opened.
+    /// The task's count of requests when the scope was opened, or came to this task.
     requests: u32,
     /// As any awaitable that waits: for what the body waits for.
     leaf: Leaf,
@@ -257,6 +270,9 @@ impl OwnedScope {
         }
         let task = event_loop.with_current(|task| task.key());
         let Some(task) = task else { return Err(Error::Runtime("a scope must be polled by a task".into())) };
+        if task != self.task {
+            self.move_to_current(event_loop, task);
+        }
         let mut scopes = event_loop.inner.scopes.borrow_mut();
         let Some(scope) = scopes.get_mut(self.key) else { return Err(Error::cancelled()) };
         scope.task = task;
@@ -270,6 +286,20 @@ impl OwnedScope {
         drop(scopes);
         drop(waiting);
         Ok(before)
+    }
+
+    /// The scope has come from another task: what it asks for, if it was cancelled, is asked of the new one.
+    #[cold]
+    fn move_to_current(&mut self, event_loop: &EventLoop, task: TaskKey) {
+        let before = mem::replace(&mut self.task, task);
+        self.requests = event_loop.with_current(|task| task.requests()).unwrap_or(0);
+        let cancelled =
+            event_loop.inner.scopes.borrow().get(self.key).is_some_and(|scope| scope.bits & bit::CANCELLED != 0);
+        if cancelled {
+            let before = event_loop.inner.tasks.borrow_mut().find(before);
+            before.into_iter().for_each(|task| task.lower());
+            event_loop.with_current(|task| task.raise());
+        }
     }
 
     fn end_pending<T>(&mut self, event_loop: &EventLoop, cx: &Cx<'_>, forwarded: bool) -> Polled<T> {
@@ -302,6 +332,7 @@ impl OwnedScope {
         } else {
             self.leaf.suspend(Some(event_loop), cx);
         }
+        self.leaf.wakes(event_loop, key);
         Polled::Pending
     }
 
@@ -414,7 +445,13 @@ impl EventLoop {
                 if let Some(scope) = self.inner.scopes.borrow_mut().get_mut(key) {
                     scope.mark(reason);
                 }
-                task.iter().for_each(TaskRef::wake_all);
+                if let Some(task) = task {
+                    let scopes = self.inner.scopes.borrow();
+                    let wakers = task.foreign_within(|inside| scopes.is_within(inside, key));
+                    drop(scopes);
+                    task.waker().wake_by_ref();
+                    wakers.into_iter().for_each(wake);
+                }
             }
             Forwarded::Accepted(Scope::Task(key)) => {
                 let awaited = self.inner.tasks.borrow_mut().find(key);
@@ -534,7 +571,11 @@ impl EventLoop {
             }
         }
         // A request of the task's own is received with that of a scope; it is the one to tell of.
-        self.with_current(|task| task.take_mark()).flatten().or(taken)
+        let own = self.with_current(|task| match (task.take_mark(), &taken) {
+            (None, Some(_)) => task.take_forwarded(),
+            (own, _) => own,
+        });
+        own.flatten().or(taken)
     }
 
     /// The scopes that are being polled have received the cancellations that were forwarded.

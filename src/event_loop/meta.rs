@@ -7,12 +7,13 @@ use std::{
         atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering},
     },
     task::Waker,
+    time::Instant,
 };
 
 use crate::{
     context::{self, Context},
     error::{Cancelled, Error},
-    event_loop::{EventLoop, scope, threadsafe::Shared, timers::TimerKey, waiters::Waiters},
+    event_loop::{EventLoop, child_scope::ScopeKey, scope, threadsafe::Shared, timers::TimerKey, waiters::Waiters},
 };
 
 /// What any thread may ask of a task; it lies in the task's one allocation, before the coroutine.
@@ -49,9 +50,9 @@ pub(crate) struct Rare {
     /// Set while `local::CONTEXT` is.
     pub(super) context: Option<Context>,
     /// Set from `cancel_with_grace` to the end.
-    pub(super) grace_timer: Option<TimerKey>,
-    /// Wakers that are not the task's own, of awaitables inside that wait.
-    pub(crate) foreign: slab::Slab<Waker>,
+    pub(super) grace_timer: Option<(Instant, TimerKey)>,
+    /// Wakers that are not the task's own, of awaitables inside that wait, and the innermost scope of each.
+    pub(crate) foreign: slab::Slab<(Option<ScopeKey>, Waker)>,
 }
 
 pub(crate) mod flag {
@@ -64,7 +65,7 @@ pub(crate) mod flag {
     pub(crate) const SEEN: u8 = 8;
     /// A `Task` has been polled and waits, or the task is waited for by who runs the loop.
     pub(crate) const AWAITED: u8 = 16;
-    /// `Rare::waiters` has been used.
+    /// `Rare::waiters` or `Rare::grace_timer` has been used.
     pub(crate) const LISTED: u8 = 32;
     /// The `Task` has been dropped: nobody will take the value.
     pub(crate) const DETACHED: u8 = 64;
@@ -91,7 +92,7 @@ pub(super) mod local {
 }
 
 /// Names a task of one loop for as long as it is not done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TaskKey {
     pub(crate) slot: u32,
     pub(crate) number: u32,
@@ -303,6 +304,15 @@ impl TaskMeta {
         if self.has(flag::FORWARDED) {
             self.flags.fetch_and(!flag::FORWARDED, Ordering::SeqCst);
         }
+    }
+
+    /// The cancellation that was forwarded, if it has not come back: it is received in another way.
+    pub(crate) fn take_forwarded(&self) -> Option<Cancelled> {
+        if !self.has(flag::FORWARDED) {
+            return None;
+        }
+        self.receive_forwarded();
+        Some(self.take_reason())
     }
 
     /// After a step in which nobody received what was forwarded: the future was no longer awaited. The task itself is

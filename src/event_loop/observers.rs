@@ -8,7 +8,7 @@ use crate::{
     error::{Cancelled, Error},
     event_loop::{
         EventLoop,
-        meta::flag,
+        meta::{TaskKey, flag},
         running,
         step::TaskRef,
         turn::Ready,
@@ -26,6 +26,11 @@ pub(crate) trait Observer {
 
     /// The iteration after a task or future has ended.
     fn child_done(&self, event_loop: &EventLoop, index: u32);
+
+    /// The tasks that it waits for and passes cancellations on to.
+    fn tasks(&self) -> Vec<TaskKey> {
+        Vec::new()
+    }
 
     /// Passes a cancellation on; whether anybody took it.
     fn cancel(&self, reason: &Cancelled) -> bool {
@@ -109,6 +114,10 @@ impl EventLoop {
         if let Some(observer) = self.observer(member.observer) {
             observer.child_done(self, member.index);
         }
+    }
+
+    pub(super) fn observed_tasks(&self, key: ObserverKey) -> Vec<TaskKey> {
+        self.observer(key).map_or_else(Vec::new, |observer| observer.tasks())
     }
 
     /// Passes a cancellation on to what the observer waits for; whether anybody took it.

@@ -5,6 +5,7 @@
 
 use std::{
     cell::Cell,
+    collections::HashSet,
     sync::Arc,
     task::{Context as Cx, Waker},
     time::Duration,
@@ -56,7 +57,7 @@ pub(crate) enum Waiting {
 }
 
 /// What a poll happens in: a task, or a scope inside of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Scope {
     Task(TaskKey),
     Child(ScopeKey),
@@ -207,15 +208,31 @@ impl Leaf {
         if place.is_none() {
             self.forget_waker(event_loop);
         }
+        let scope = event_loop.current_child();
         let (place, old) = task.with_rare(|rare| match place.and_then(|(_, _, place)| rare.foreign.get_mut(place)) {
-            Some(known) if known.will_wake(waker) => (None, None),
-            Some(known) => (None, Some(std::mem::replace(known, waker.clone()))),
-            None => (Some(rare.foreign.insert(waker.clone())), None),
+            Some((within, known)) => {
+                *within = scope;
+                let other = !known.will_wake(waker);
+                (None, other.then(|| std::mem::replace(known, waker.clone())))
+            }
+            None => (Some(rare.foreign.insert((scope, waker.clone()))), None),
         });
         drop(old);
         if let Some(place) = place {
             self.foreign = Some((event_loop.inner.shared.id, key, place));
         }
+    }
+
+    /// Counts the waker, if it is not the task's own, among those inside of `scope`, whose body is polled with it.
+    pub(super) fn wakes(&self, event_loop: &EventLoop, scope: ScopeKey) {
+        let Some((_, key, place)) = self.foreign else { return };
+        let task = event_loop.inner.tasks.borrow_mut().find(key);
+        let Some(task) = task else { return };
+        task.with_rare(|rare| {
+            if let Some((within, _)) = rare.foreign.get_mut(place) {
+                *within = Some(scope);
+            }
+        });
     }
 
     fn forget_waker(&mut self, event_loop: &EventLoop) {
@@ -344,8 +361,16 @@ impl TaskRef {
             event_loop.push(Ready::Kill(self.key()));
             return;
         }
-        let timer = event_loop.insert_timer(event_loop.deadline_in(grace), TimerEntry::Kill(self.key()));
-        if let Some(before) = self.with_rare(|rare| rare.grace_timer.replace(timer)) {
+        let deadline = event_loop.deadline_in(grace);
+        let before = self.read_rare(|rare| rare.grace_timer);
+        if before.is_some_and(|before| before.0 <= deadline) {
+            return; // the shortest of several counts
+        }
+        let timer = event_loop.insert_timer(deadline, TimerEntry::Kill(self.key()));
+        // The end of the task looks for the timer then.
+        self.add(flag::LISTED);
+        self.with_rare(|rare| rare.grace_timer = Some((deadline, timer)));
+        if let Some((_, before)) = before {
             let entry = event_loop.inner.timers.borrow_mut().remove(before);
             drop(entry);
         }
@@ -379,16 +404,27 @@ impl TaskRef {
     /// Whether the task waits for `other`, be it through others.
     pub(crate) fn awaits(&self, other: &TaskRef) -> bool {
         let Some(event_loop) = running::local(&self.shared) else { return false };
-        let mut next = Scope::Task(self.key());
-        let mut ring = Ring::new(next);
-        loop {
-            next = match event_loop.waiting_of(next) {
+        let mut seen = HashSet::new();
+        let mut open = vec![Scope::Task(self.key())];
+        while let Some(scope) = open.pop() {
+            if !seen.insert(scope) {
+                continue;
+            }
+            match event_loop.waiting_of(scope) {
                 Waiting::Task(key) if key == other.key() => return true,
-                Waiting::Task(key) if !ring.closes_with(Scope::Task(key)) => Scope::Task(key),
-                Waiting::Scope(key) => Scope::Child(key),
-                _ => return false,
-            };
+                Waiting::Task(key) => open.push(Scope::Task(key)),
+                Waiting::Scope(key) => open.push(Scope::Child(key)),
+                Waiting::Observer(key) => {
+                    let tasks = event_loop.observed_tasks(key);
+                    if tasks.contains(&other.key()) {
+                        return true;
+                    }
+                    open.extend(tasks.into_iter().map(Scope::Task));
+                }
+                Waiting::Nothing | Waiting::Future(_) => {}
+            }
         }
+        false
     }
 }
 

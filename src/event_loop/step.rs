@@ -224,11 +224,20 @@ impl TaskRef {
     /// Wakes the task, and the awaitables inside that wait under another waker.
     pub(crate) fn wake_all(&self) {
         let foreign = self.read_rare(|rare| {
-            let wakers = rare.foreign.iter().map(|(_, waker)| waker.clone());
+            let wakers = rare.foreign.iter().map(|(_, (_, waker))| waker.clone());
             Some(wakers.collect::<Vec<_>>())
         });
         self.waker.wake_by_ref();
         foreign.into_iter().flatten().for_each(wake);
+    }
+
+    /// The wakers that are not the task's own, of awaitables that wait in one of the scopes that are `within`.
+    pub(super) fn foreign_within(&self, within: impl Fn(ScopeKey) -> bool) -> Vec<Waker> {
+        let foreign = self.read_rare(|rare| {
+            let inside = rare.foreign.iter().filter(|(_, (scope, _))| scope.is_some_and(&within));
+            Some(inside.map(|(_, (_, waker))| waker.clone()).collect())
+        });
+        foreign.unwrap_or_default()
     }
 }
 
@@ -408,6 +417,7 @@ impl<F> Drop for Driver<'_, F> {
             return;
         }
         if let Some(event_loop) = running::local(&self.meta.shared) {
+            event_loop.end_grace(self.meta);
             let slot = event_loop.inner.tasks.borrow_mut().remove(self.meta.key());
             if let Some(member) = slot.as_ref().and_then(|slot| slot.member) {
                 event_loop.member_ended(member, None);
@@ -513,11 +523,6 @@ impl EventLoop {
             Some(Error::Cancelled(_)) => flag::CANCELLED,
             Some(_) => flag::FAILED,
         };
-        if meta.requests() > 0 {
-            let timer = meta.read_rare(|rare| rare.grace_timer.take());
-            let entry = timer.and_then(|timer| self.inner.timers.borrow_mut().remove(timer));
-            drop(entry);
-        }
         let mut context = None;
         if meta.local(local::CONTEXT) || error.is_some() {
             context = meta.with_rare(|rare| {
@@ -531,11 +536,15 @@ impl EventLoop {
         let observed = member.and_then(|member| self.member_ended(member, error));
         let seen = if observed == Some(true) { flag::SEEN } else { 0 };
         let before = meta.add(flag::DONE | outcome | seen);
-        let waiters = if before & flag::LISTED != 0 {
-            meta.with_rare(|rare| std::mem::take(&mut rare.waiters))
+        let (waiters, timer) = if before & flag::LISTED != 0 {
+            meta.with_rare(|rare| (std::mem::take(&mut rare.waiters), rare.grace_timer.take()))
         } else {
-            Waiters::default()
+            Default::default()
         };
+        if let Some(timer) = timer {
+            let entry = self.inner.timers.borrow_mut().remove(timer.1);
+            drop(entry);
+        }
         let unread = match outcome {
             flag::FAILED => {
                 let unawaited = observed.is_none() && before & flag::AWAITED == 0 && !waiters.has_wakers();
@@ -552,6 +561,14 @@ impl EventLoop {
             self.inner.finished.borrow_mut().push(Finished { waiters, report });
             self.inner.has_finished.set(true);
         }
+    }
+
+    /// The task ends unfinished: nobody has to drop it any more.
+    #[cold]
+    fn end_grace(&self, meta: &TaskMeta) {
+        let timer = meta.read_rare(|rare| rare.grace_timer.take());
+        let entry = timer.and_then(|timer| self.inner.timers.borrow_mut().remove(timer.1));
+        drop(entry);
     }
 
     /// Runs a task's step, and what its end brings.
@@ -743,6 +760,7 @@ impl EventLoop {
     /// Takes a task out of the loop that nobody will finish: its coroutine has been dropped.
     pub(crate) fn abandon_task(&self, task: &TaskRef) {
         task.take_mark();
+        self.end_grace(task);
         let slot = self.inner.tasks.borrow_mut().remove(task.key());
         if let Some(member) = slot.as_ref().and_then(|slot| slot.member) {
             self.member_ended(member, None);

@@ -401,6 +401,14 @@ impl<T: 'static> Future<T> {
         self.cancel_as(reason)
     }
 
+    /// The error that the future was given, without a look at it.
+    pub(crate) fn unseen_error(&self) -> Option<Error> {
+        match &self.core.lock().outcome {
+            Outcome::Done(Err(error)) => Some(error.clone()),
+            _ => None,
+        }
+    }
+
     pub(crate) fn loop_id(&self) -> u64 {
         self.core.shared.id
     }

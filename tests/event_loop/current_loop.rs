@@ -1,7 +1,9 @@
 //! Which loop is the current one, by thread.
 use std::{thread, time::Duration};
 
-use asyncio::{ErrorKind, Future, ensure_future, get_event_loop, get_running_loop, new_event_loop, set_event_loop};
+use asyncio::{
+    ErrorKind, Future, ensure_future, gather, get_event_loop, get_running_loop, new_event_loop, set_event_loop, shield,
+};
 
 use crate::{
     MS, assert_error,
@@ -136,23 +138,41 @@ fn a_job_of_the_executor_has_no_running_loop() {
     event_loop.run_until_complete(main).unwrap();
 }
 
-/// The part of the row on objects made without a loop that concerns tasks and futures.
+/// CUR-009
 #[test]
-fn tasks_and_futures_made_without_a_loop_take_the_one_that_was_set() {
+fn what_is_made_without_a_loop_takes_the_one_that_was_set() {
     set_event_loop(None);
+    let (gathering, shielded) = (gather(()).start(), shield(async { Ok(1) }));
     let task = ensure_future(async { Ok(1) });
     let future = Future::<u8>::new();
-    for error in [task.exception().unwrap().unwrap(), future.exception().unwrap().unwrap()] {
+    assert!(gathering.done());
+    let event_loop = new_loop();
+    let errors = [
+        event_loop.run_until_complete(gathering).unwrap_err(),
+        event_loop.run_until_complete(shielded).unwrap_err(),
+        task.exception().unwrap().unwrap(),
+        future.exception().unwrap().unwrap(),
+    ];
+    for error in errors {
         assert_eq!(error.kind(), ErrorKind::Runtime);
         assert!(error.to_string().contains("no current event loop"), "{error}");
     }
-    let event_loop = new_loop();
+    assert_eq!(event_loop.all_tasks(), []);
     set_event_loop(&event_loop);
+    let (gathering, shielded) = (gather(()).start(), shield(async { Ok(1) }));
+    assert_eq!(event_loop.all_tasks().len(), 1, "that of the shield");
     let (task, future) = (ensure_future(async { Ok(1) }), Future::<u8>::new());
+    set_event_loop(None);
     assert!(task.get_loop().unwrap() == event_loop);
     assert!(future.get_loop().unwrap() == event_loop);
+    let other = new_loop();
+    let (mut task, mut shielded) = (task, shielded);
+    for refused in [other.run_until_complete(&mut task), other.run_until_complete(&mut shielded)] {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Value);
+    }
     assert_eq!(event_loop.run_until_complete(task).unwrap(), 1);
-    set_event_loop(None);
+    assert_eq!(event_loop.run_until_complete(shielded).unwrap(), 1);
+    event_loop.run_until_complete(gathering).unwrap();
 }
 
 #[test]

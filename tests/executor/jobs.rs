@@ -59,7 +59,7 @@ fn the_default_executor_is_one_pool_with_names() {
     }
 }
 
-/// The jobs of a pool of four, without gather.
+/// EXEC-003
 #[test]
 fn an_explicit_pool_computes() {
     fn fib(n: u32) -> u32 {
@@ -74,8 +74,7 @@ fn an_explicit_pool_computes() {
             })
             .collect();
         let mut results = Vec::new();
-        for job in jobs {
-            let (value, name) = job.await?;
+        for (value, name) in asyncio::gather(jobs).await? {
             assert!(name.unwrap().starts_with("fib_"));
             results.push(value);
         }
@@ -305,8 +304,7 @@ fn a_closed_loop_takes_no_job() {
     assert_eq!(failure(event_loop.set_default_executor(pool)), (ErrorKind::Runtime, "Event loop is closed".into()));
 }
 
-/// The parts of EXEC's row on `to_thread` that need no gather: nothing happens before the await, and the job's own error
-/// comes back.
+/// EXEC-010
 #[test]
 fn to_thread_begins_when_it_is_awaited() {
     support::run(async {
@@ -319,10 +317,9 @@ fn to_thread_begins_when_it_is_awaited() {
         sleep(Duration::from_millis(1)).await?;
         drop(unawaited);
         assert_eq!(runs.load(Ordering::SeqCst), 0);
-        let tasks: Vec<_> = (0..10).map(|_| asyncio::create_task(job())).collect();
-        for task in tasks {
-            task.await?;
-        }
+        let mut numbers = asyncio::gather((0..10).map(|_| job()).collect::<Vec<_>>()).await?;
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..10).collect::<Vec<_>>());
         assert_eq!(runs.load(Ordering::SeqCst), 10);
         let failed = asyncio::to_thread::<()>(|| Err(Error::Runtime("test".into()))).await;
         assert_eq!(failure(failed), (ErrorKind::Runtime, "test".into()));

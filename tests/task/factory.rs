@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, rc::Rc, thread, time::Duration};
 
-use asyncio::{Context, ContextVar, Error, ErrorKind, TaskFactory, create_task, sleep};
+use asyncio::{Context, ContextVar, Error, ErrorKind, EventLoop, TaskFactory, TaskGroup, create_task, sleep};
 
 use crate::support::{self, Record, failure, handler, new_loop, tick};
 
@@ -17,6 +17,53 @@ fn a_factory_can_be_set_and_taken_away() {
     event_loop.set_task_factory(None);
     assert!(event_loop.get_task_factory().is_none());
     assert_eq!(Rc::strong_count(&factory), 1);
+}
+
+/// FACT-002
+#[test]
+fn a_factory_sees_all_implicit_tasks() {
+    let counting = |event_loop: &EventLoop| {
+        let count = Rc::new(Cell::new(0));
+        let counted = count.clone();
+        event_loop.set_task_factory(Some(Rc::new(move |_, _| {
+            counted.set(counted.get() + 1);
+            Ok(())
+        })));
+        count
+    };
+    let event_loop = new_loop();
+    let count = counting(&event_loop);
+    event_loop
+        .run_until_complete(async {
+            assert_eq!(count.get(), 0, "run_until_complete polls in place");
+            create_task(async { Ok(()) }).await?;
+            asyncio::ensure_future(async { Ok(()) }).await?;
+            asyncio::gather((async { Ok(()) }, async { Ok(()) })).await?;
+            TaskGroup::scope(async |group| group.create_task(async { Ok(()) }).await).await?;
+            assert_eq!(count.get(), 5);
+            // Tasks and futures are no new ones; a shield and as_completed make one of a coroutine.
+            let task = create_task(async { Ok(()) });
+            asyncio::gather((task, asyncio::Future::<()>::new(), async { Err::<(), _>(Error::cancelled()) }))
+                .await
+                .unwrap_err();
+            assert_eq!(count.get(), 7);
+            asyncio::shield(async { Ok(()) }).await?;
+            for next in asyncio::as_completed([0; 2].map(|_| async { Ok(()) })) {
+                next.await?;
+            }
+            assert_eq!(count.get(), 10);
+            asyncio::timeout(Duration::from_secs(1), async { Ok(()) }).await
+        })
+        .unwrap();
+    assert_eq!(count.get(), 10);
+    event_loop.set_task_factory(None);
+    let mut runner = asyncio::Runner::new();
+    let count = counting(&runner.get_loop().unwrap());
+    runner.run(async { Ok(()) }).unwrap();
+    assert_eq!(count.get(), 0, "as run does");
+    runner.close().unwrap();
+    let count = asyncio::block_on(async { counting(&asyncio::get_running_loop().unwrap()) });
+    assert_eq!(count.get(), 0);
 }
 
 /// Every task goes through the factory; what is polled in place does not.

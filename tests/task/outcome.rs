@@ -15,6 +15,21 @@ fn a_tasks_result_is_its_coroutines() {
     assert_eq!(task.result().unwrap(), "ko");
 }
 
+/// TASK-004
+#[test]
+fn a_task_that_has_failed_keeps_its_error() {
+    support::run(async {
+        let task = create_task(async { Err::<(), _>(Error::Value("E".into())) });
+        let (done, pending) = asyncio::wait([&task]).await?;
+        assert_eq!((done.len(), pending.len()), (1, 0));
+        assert!(task.done() && !task.cancelled());
+        let error = task.exception()?.expect("it has failed");
+        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Value, "E"));
+        assert_eq!(failure(task.result()), (ErrorKind::Value, "E".into()));
+        Ok(())
+    });
+}
+
 /// TASK-005
 #[test]
 fn a_task_may_be_awaited_twice_by_reference() {

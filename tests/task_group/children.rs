@@ -148,7 +148,7 @@ fn a_callback_can_make_tasks_during_the_wait() {
             let handle = group.clone();
             get_running_loop()?.call_later(ms(5), move || {
                 handle.create_task(async move {
-                    assert!(asyncio::get_running_loop().is_ok());
+                    assert!(get_running_loop().is_ok());
                     sleep(ms(20)).await?;
                     count.set(count.get() + 1);
                     Ok(())
@@ -228,13 +228,13 @@ fn a_group_whose_tasks_have_ended_does_not_suspend() {
         task.await
     }));
     assert_eq!(result.unwrap(), 1);
-    assert_eq!(turns, 3, "the first step, the task's, that of the end of the sleep");
+    assert_eq!(turns, 4, "the body, the task, its end, the end of the sleep");
 }
 
 #[test]
 fn a_body_may_borrow() {
     run(async {
-        let names = vec!["a".to_string(), "bc".to_string()];
+        let names = ["a".to_string(), "bc".to_string()];
         let mut total = 0;
         TaskGroup::scope(async |group| {
             let tasks: Vec<_> = names
@@ -331,7 +331,7 @@ fn what_becomes_of_the_handle_does_not_matter() {
             drop(group.create_task(sleep_then(5, 1)));
             assert_eq!(group.create_task(sleep_then(5, 2)).await?, 2);
             let task = group.create_task(sleep_then(50, 3));
-            let elsewhere = asyncio::create_task(async move { task.await });
+            let elsewhere = asyncio::create_task(task);
             Ok((group.create_task(sleep_then(5, 4)), elsewhere))
         })
         .await?;

@@ -87,7 +87,10 @@ fn a_group_whose_body_failed_takes_no_tasks() {
     });
     assert_eq!(
         *seen.borrow(),
-        ["<TaskGroup tasks=1 errors=0 cancelling> is shutting down", "<TaskGroup tasks=0 errors=0 finished> is finished"]
+        [
+            "<TaskGroup tasks=1 errors=0 cancelling> is shutting down",
+            "<TaskGroup tasks=0 errors=0 finished> is finished"
+        ]
     );
 }
 

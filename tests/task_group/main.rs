@@ -1,4 +1,6 @@
 //! Task groups: how they end, who is cancelled when, what is left behind, which errors come out.
+#[path = "../support/counting.rs"]
+mod counting;
 #[path = "../support/mod.rs"]
 mod support;
 

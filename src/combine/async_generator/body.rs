@@ -56,6 +56,8 @@ pub(super) struct Body {
     closer: Cell<bool>,
     /// Who awaits the next item: set by a poll that is pending, cleared by the next one.
     consumer: Cell<Option<TaskKey>>,
+    /// For that one: the error that the body ended with under somebody else.
+    left: RefCell<Option<Error>>,
     /// Who waits to close it.
     onlookers: RefCell<Vec<Waker>>,
 }
@@ -82,6 +84,7 @@ impl Body {
             ignored: Cell::new(false),
             closer: Cell::new(false),
             consumer: Cell::new(None),
+            left: RefCell::default(),
             onlookers: RefCell::default(),
         })
     }
@@ -144,12 +147,12 @@ impl Body {
             Stage::New => {
                 event_loop.check_open()?;
                 let open = OpenGenerators::of(event_loop);
-                self.stage.set(Stage::Open(event_loop.inner.shared.id, open.insert(self)));
                 if open.shut_down.get() {
                     report::warning(&format!(
                         "asynchronous generator {self:?} was scheduled after loop.shutdown_asyncgens() call"
                     ));
                 }
+                self.stage.set(Stage::Open(event_loop.inner.shared.id, open.insert(self)));
                 Ok(())
             }
         }
@@ -187,9 +190,11 @@ impl Body {
         event_loop.inner.tasks.borrow_mut().find(key)
     }
 
-    /// Nobody iterates any more.
+    /// Nobody awaits an item.
     pub(super) fn forget_consumer(&self) {
         self.consumer.set(None);
+        let left = self.left.take();
+        drop(left);
     }
 
     pub(super) fn poll(&self, cx: &mut Cx<'_>) -> Poll<Result<()>> {
@@ -203,27 +208,40 @@ impl Body {
             self.future.replace(Some(future));
             return Poll::Pending;
         }
-        self.end();
+        let outcome = match polled {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => Err(Error::Runtime("async generator ignored GeneratorExit".into())),
+        };
+        self.end(outcome.as_ref().err());
         drop(future);
-        if polled.is_pending() {
-            return Poll::Ready(Err(Error::Runtime("async generator ignored GeneratorExit".into())));
-        }
-        polled
+        Poll::Ready(outcome)
     }
 
-    /// Drops the body where it is.
-    pub(super) fn discard(&self) {
+    /// Drops the body where it is; who awaits an item gets this error.
+    pub(super) fn discard(&self, error: Option<&Error>) {
         let future = self.future.take();
-        self.end();
+        self.end(error);
         drop(future);
     }
 
-    fn end(&self) {
+    /// The error, once, that it ended with while somebody else than its consumer polled it.
+    pub(super) fn take_left(&self) -> Option<Error> {
+        self.left.take()
+    }
+
+    /// Whether there is nothing more to come.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.has_ended() && self.left.borrow().is_none()
+    }
+
+    fn end(&self, error: Option<&Error>) {
         let Stage::Open(loop_id, number) = self.stage.replace(Stage::Ended) else { return };
         drop(self.senders.take());
         if let Some(event_loop) = running::by_id(loop_id) {
             OpenGenerators::remove(&event_loop, number);
             if let Some(consumer) = self.consumer(&event_loop) {
+                // Or it would take what there was for all.
+                self.left.replace(error.cloned());
                 consumer.wake_all();
             }
         }
@@ -236,10 +254,7 @@ impl Body {
         if with.is_some_and(|(data, vtable)| data == waker.data() && ptr::eq(vtable, waker.vtable())) {
             return; // polled again with the body
         }
-        let mut senders = self.senders.borrow_mut();
-        if !senders.iter().any(|known| known.will_wake(waker)) {
-            senders.push(waker.clone());
-        }
+        add(&self.senders, waker);
     }
 
     fn wake_senders(&self) {
@@ -278,10 +293,7 @@ impl Body {
 
     /// Lets `waker` hear of it when the body has ended, or may have come free.
     pub(super) fn watch(&self, waker: &Waker) {
-        let mut onlookers = self.onlookers.borrow_mut();
-        if !onlookers.iter().any(|known| known.will_wake(waker)) {
-            onlookers.push(waker.clone());
-        }
+        add(&self.onlookers, waker);
     }
 
     pub(super) fn tell_onlookers(&self) {
@@ -299,6 +311,14 @@ impl fmt::Debug for Body {
             Stage::Ended => "ended",
         };
         write!(f, "<AsyncGenerator {state} created at {}>", self.created)
+    }
+}
+
+/// Once each.
+fn add(wakers: &RefCell<Vec<Waker>>, waker: &Waker) {
+    if !wakers.borrow().iter().any(|known| known.will_wake(waker)) {
+        let waker = waker.clone();
+        wakers.borrow_mut().push(waker);
     }
 }
 
@@ -322,7 +342,7 @@ impl<'a> Polling<'a> {
 impl Drop for Polling<'_> {
     fn drop(&mut self) {
         self.body.polled_with.set(None);
-        self.body.end();
+        self.body.end(None);
     }
 }
 
@@ -365,8 +385,8 @@ impl Drop for OpenGenerators {
     fn drop(&mut self) {
         for body in self.bodies.take().into_values() {
             match running::current() {
-                Some(event_loop) => event_loop.drop_guarded(|| body.discard()),
-                None => body.discard(),
+                Some(event_loop) => event_loop.drop_guarded(|| body.discard(None)),
+                None => body.discard(None),
             }
         }
     }

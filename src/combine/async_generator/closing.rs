@@ -59,7 +59,7 @@ impl Closing {
     /// Waits until the body is ours, and tells it. Ready if there is nothing to do any more, or nothing to be done.
     fn begin(&mut self, event_loop: &EventLoop, cx: &Cx<'_>) -> Poll<Result<()>> {
         if self.body.is_polled() {
-            return Poll::Ready(Err(Error::Runtime("aclose(): asynchronous generator is already running".into())));
+            return Poll::Ready(Err(already_running()));
         }
         if let Some(cancelled) = self.leaf.take_cancel() {
             return Poll::Ready(Err(Error::Cancelled(cancelled)));
@@ -77,8 +77,12 @@ impl Closing {
     /// Whether the body is about to take, or has taken, a cancellation of the task that iterates.
     fn ends_by_itself(&mut self, event_loop: &EventLoop) -> bool {
         let (Some(asker), Some(consumer)) = (&self.asker, self.body.consumer(event_loop)) else { return false };
-        // A task that waits for us does not iterate, whatever it looks like.
-        if consumer.cancelling() == 0 || consumer.is(asker) || consumer.awaits(asker) {
+        if consumer.is(asker) || consumer.awaits(asker) {
+            // It waits for us, so that it has given the item up.
+            self.body.forget_consumer();
+            return false;
+        }
+        if consumer.cancelling() == 0 {
             return false;
         }
         if self.watched.as_ref().is_none_or(|(watched, _)| !watched.is(&consumer)) {
@@ -116,8 +120,9 @@ impl Closing {
             Polled::Pending => Poll::Pending,
             Polled::Ready(outcome) => Poll::Ready(outcome),
             Polled::GivenUp(reason) => {
-                self.body.discard();
-                Poll::Ready(Err(Error::Cancelled(reason)))
+                let error = Error::Cancelled(reason);
+                self.body.discard(Some(&error));
+                Poll::Ready(Err(error))
             }
         }
     }
@@ -129,7 +134,7 @@ impl StdFuture for Closing {
     fn poll(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();
         if this.body.is_new() {
-            this.body.discard();
+            this.body.discard(None);
         }
         if this.body.has_ended() {
             this.leaf.resume();
@@ -168,10 +173,10 @@ pub(super) fn abandon(body: &Rc<Body>) {
     if body.has_ended() {
         return;
     }
-    let Some(event_loop) = body.event_loop() else { return body.discard() };
+    let Some(event_loop) = body.event_loop() else { return body.discard(None) };
     body.forget_consumer();
-    if event_loop.is_running() && !body.has_closer() {
-        // Shielded: who cancels whatever tasks there are does not mean it.
+    if event_loop.is_running() {
+        // Shielded: who cancels whatever tasks there are does not mean it. If somebody closes it already, this waits.
         let closing = shielded(Closing::new(body.clone()));
         let task = event_loop.make_plain_task(closing, body.created(), None);
         drop(task);
@@ -228,6 +233,11 @@ impl EventLoop {
             if bodies.is_empty() {
                 return Ok(());
             }
+            // One that calls this would wait for itself.
+            let (running, bodies): (Vec<_>, Vec<_>) = bodies.into_iter().partition(|body| body.is_polled());
+            for body in running {
+                event_loop.call_exception_handler(&closing_failed(&body, already_running()));
+            }
             let asker = event_loop.current_task_ref();
             drop(event_loop);
             let closings = bodies.iter().map(|body| Closing::patient(body.clone(), asker.clone()));
@@ -242,6 +252,10 @@ impl EventLoop {
             Ok(())
         }
     }
+}
+
+fn already_running() -> Error {
+    Error::Runtime("aclose(): asynchronous generator is already running".into())
 }
 
 fn closing_failed(body: &Body, error: Error) -> ExceptionContext {

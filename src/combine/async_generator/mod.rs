@@ -104,7 +104,8 @@ pub fn async_generator<T: 'static>(body: impl AsyncFnOnce(Yielder<T>) -> Result<
 ///
 /// # Errors
 ///
-/// Items are `Err` where the body fails; where it is polled outside of its loop, once: [`Error::Runtime`] if none runs,
+/// Items are `Err` where the body fails; where somebody else closes the generator while an item is awaited, which is then
+/// what the body ended with, [`Error::Cancelled`] as a rule; where it is polled outside of its loop, once: [`Error::Runtime`] if none runs,
 /// [`Error::Value`] if another one does; and where the body polls its own stream, [`Error::Runtime`].
 ///
 /// asyncio: an asynchronous generator. Differs: no `asend` and `athrow`.
@@ -139,6 +140,7 @@ impl<T> AsyncGenerator<T> {
     ///
     /// asyncio: `agen.aclose`.
     pub async fn aclose(&mut self) -> Result<()> {
+        self.body.forget_consumer();
         Closing::new(self.body.clone()).await
     }
 
@@ -155,10 +157,11 @@ impl<T> AsyncGenerator<T> {
         (!again).then_some(Err(error))
     }
 
-    /// What there is to say when the body has ended, or somebody else is ending it.
+    /// The cancellation of the task, where the body does not take it because it has ended, or somebody else is ending it.
     fn take_cancel(&mut self) -> Option<Result<T>> {
         let cancelled = self.leaf.take_cancel()?;
         self.leaf.resume();
+        self.body.forget_consumer();
         Some(Err(Error::Cancelled(cancelled)))
     }
 }
@@ -171,7 +174,7 @@ impl<T> Stream for AsyncGenerator<T> {
         if this.body.has_ended() {
             let cancelled = this.take_cancel();
             this.leaf.resume();
-            return Poll::Ready(cancelled);
+            return Poll::Ready(cancelled.or_else(|| this.body.take_left().map(Err)));
         }
         let event_loop = match this.enter() {
             Ok(event_loop) => event_loop,
@@ -211,7 +214,7 @@ impl<T> Stream for AsyncGenerator<T> {
 
 impl<T> FusedStream for AsyncGenerator<T> {
     fn is_terminated(&self) -> bool {
-        self.body.has_ended()
+        self.body.is_exhausted()
     }
 }
 
