@@ -12,6 +12,10 @@ pub(crate) const MAXIMUM_SELECT_TIMEOUT: Duration = Duration::from_secs(24 * 360
 /// How far ahead a saturated deadline lies: farther than any program runs, near enough for `Instant` everywhere.
 pub(crate) const FAR_FUTURE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
+/// How many steps more a cancelled body has in which those who poll several of its awaitables at once may come to the one
+/// that takes the cancellation: `FuturesUnordered` stops early to let others run.
+pub(crate) const MOST_SPARED: u8 = 8;
+
 /// How long `run` waits for the default executor's threads (asyncio: `THREAD_JOIN_TIMEOUT`, 300 s).
 pub(crate) const THREAD_JOIN_TIMEOUT: Duration = Duration::from_secs(300);
 

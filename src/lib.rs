@@ -114,14 +114,14 @@ pub use crate::{
         barrier::{Barrier, BarrierWait},
         condition::{Condition, ConditionWait},
         event::{Event, EventWait},
-        lock::{Lock, LockAcquire, LockGuard},
+        lock::{Lock, LockAcquire, LockGuard, OwnedLockGuard},
         queue::{
             Queue,
             kinds::{LifoQueue, PriorityQueue},
             order::{Fifo, Lifo, QueueOrder, Smallest},
             waits::{QueueGet, QueueJoin, QueuePut},
         },
-        semaphore::{BoundedSemaphore, Semaphore, SemaphoreAcquire, SemaphorePermit},
+        semaphore::{BoundedSemaphore, OwnedSemaphorePermit, Semaphore, SemaphoreAcquire, SemaphorePermit},
     },
     sys::{
         addr::{Address, Endpoint, Port, ToAddress},
@@ -241,6 +241,10 @@ const _: () = {
     send_and_sync::<BoundedSemaphore>();
     send_and_sync::<SemaphoreAcquire<'static>>();
     send_and_sync::<SemaphorePermit<'static>>();
+    send_and_sync::<OwnedSemaphorePermit>();
+    send_and_sync::<OwnedLockGuard>();
+    send_and_sync::<Canceller>();
+    send::<RaceOutcome<Value>>();
     send_and_sync::<Barrier>();
     send_and_sync::<BarrierWait<'static>>();
     send_and_sync::<Queue<Value>>();

@@ -98,6 +98,7 @@ where
         timer: Cell::new(None),
         timed_out: Cell::new(0),
         failed: RefCell::default(),
+        faces: Cell::new(1),
     });
     match running::get_event_loop() {
         Ok(event_loop) => {
@@ -147,6 +148,8 @@ struct State<T> {
     timed_out: Cell<usize>,
     /// What there is instead of items.
     failed: RefCell<Option<Error>>,
+    /// How many iterate or wait for an item.
+    faces: Cell<usize>,
 }
 
 /// In the place of a member's index: the time is over.
@@ -190,6 +193,14 @@ impl<T: 'static> State<T> {
         if let Some(before) = self.timer.replace(timer) {
             let entry = event_loop.inner.timers.borrow_mut().remove(before);
             drop(entry);
+        }
+    }
+
+    /// One less iterates or waits.
+    fn drop_face(&self) {
+        self.faces.set(self.faces.get() - 1);
+        if self.faces.get() == 0 {
+            self.unwatch();
         }
     }
 
@@ -243,9 +254,8 @@ impl<T: 'static> State<T> {
             leaf.resume();
             return Poll::Ready(Err(Error::Cancelled(cancelled)));
         }
-        // In order: who came before and has not been woken takes the first.
-        let first = place.is_some_and(|place| !self.waiters.borrow().holds(place)) || self.waiters.borrow().is_empty();
-        if first || place.is_none() {
+        // Who stands in line waits for its turn; who comes takes what is there, as from asyncio's queue.
+        if place.is_none_or(|place| !self.waiters.borrow().holds(place)) {
             if let Some(next) = self.take_next() {
                 *place = None;
                 leaf.resume();
@@ -271,7 +281,7 @@ impl<T: 'static> State<T> {
 }
 
 impl<T: 'static> Observer for State<T> {
-    fn child_done(&self, event_loop: &EventLoop, index: u32) {
+    fn child_done(&self, _: &EventLoop, index: u32) {
         if index == TIMEOUT {
             self.timed_out.set(self.todo.take());
             self.unwatch();
@@ -289,10 +299,7 @@ impl<T: 'static> Observer for State<T> {
         }
         self.ended.borrow_mut().push_back(index);
         if self.todo.get() == 0 {
-            if let Some(timer) = self.timer.take() {
-                let entry = event_loop.inner.timers.borrow_mut().remove(timer);
-                drop(entry);
-            }
+            self.unwatch();
         }
         self.wake_one();
     }
@@ -351,10 +358,7 @@ impl<T: 'static> Unpin for AsCompleted<T> {}
 impl<T: 'static> Drop for AsCompleted<T> {
     fn drop(&mut self) {
         self.state.leave(&mut self.place);
-        if Rc::strong_count(&self.state) <= 2 {
-            // Nobody iterates any more but the loop's own reference.
-            self.state.unwatch();
-        }
+        self.state.drop_face();
     }
 }
 
@@ -420,11 +424,16 @@ pub struct NextCompleted<T: 'static> {
     state: Rc<State<T>>,
     leaf: Leaf,
     place: Option<Place>,
+
 }
 
 impl<T: 'static> NextCompleted<T> {
     fn of(completed: &AsCompleted<T>) -> Option<Self> {
-        completed.ask().then(|| NextCompleted { state: completed.state.clone(), leaf: Leaf::new(), place: None })
+        completed.ask().then(|| {
+            let state = completed.state.clone();
+            state.faces.set(state.faces.get() + 1);
+            NextCompleted { state, leaf: Leaf::new(), place: None }
+        })
     }
 }
 
@@ -443,9 +452,7 @@ impl<T: 'static> Unpin for NextCompleted<T> {}
 impl<T: 'static> Drop for NextCompleted<T> {
     fn drop(&mut self) {
         self.state.leave(&mut self.place);
-        if Rc::strong_count(&self.state) <= 2 {
-            self.state.unwatch();
-        }
+        self.state.drop_face();
     }
 }
 

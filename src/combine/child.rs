@@ -25,6 +25,10 @@ use crate::{
 };
 
 /// A task or a future whose end can be waited for from outside.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be waited for from outside",
+    label = "neither a task nor a future of this crate: make it one with `create_task`"
+)]
 pub trait Waitable: Sealed {
     /// Whether it has ended.
     #[doc(hidden)]

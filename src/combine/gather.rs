@@ -30,7 +30,10 @@ use crate::{
 };
 
 /// Awaits several things together and gives their results in the order of the arguments: those of a tuple, of different
-/// types, or of a vector.
+/// types, or of a vector or an array.
+///
+/// In `join!` and `select!` of the futures crate, which want futures, use [`start`](Gather::start). The same future twice
+/// is given as [`shared`](crate::Future::shared) handles.
 ///
 /// Tasks, futures and their shared forms are awaited as they are; anything else becomes a task. Nothing starts before it
 /// is awaited or [`start`](Gather::start)ed. The first error is given at once, and what has not ended goes on; with
@@ -61,7 +64,7 @@ use crate::{
 ///     let (number, text) = gather((length("abc"), async { Ok("d".to_string()) })).await?;
 ///     assert_eq!((number, text.as_str()), (3, "d"));
 ///
-///     let lengths = gather(["", "a", "ab"].map(length).into_iter().collect::<Vec<_>>()).await?;
+///     let lengths = gather(["", "a", "ab"].map(length)).await?; // or of a `Vec`, which gives a `Vec`
 ///     assert_eq!(lengths, [0, 1, 2]);
 ///
 ///     let failed = gather((length("a"), async { "x".parse::<u8>().map_err(asyncio::Error::other) }));
@@ -186,6 +189,9 @@ trait Core<V> {
     fn set_waker(&self, waker: &Waker);
     fn collect(&self) -> Result<V>;
     fn cancel(&self, reason: &Cancelled) -> bool;
+    /// Whether what is gathered waits for the task that polls, be it through others.
+    fn is_awaited_by_members(&self) -> bool;
+    fn loop_id(&self) -> u64;
     fn key(&self) -> Option<ObserverKey>;
     fn abandon(&self);
 }
@@ -196,21 +202,21 @@ impl<V> Gathering<V> {
     ///
     /// asyncio: `Future.cancel` of what `asyncio.gather` returns.
     pub fn cancel(&self) -> bool {
-        self.cancel_as(&running::reason(None))
+        self.cancel_as(None)
     }
 
     /// As [`cancel`](Self::cancel), with a message for those who are cancelled.
     ///
     /// asyncio: `Future.cancel(msg)`.
     pub fn cancel_with(&self, message: impl Into<Text>) -> bool {
-        self.cancel_as(&running::reason(Some(message.into())))
+        self.cancel_as(Some(message.into()))
     }
 
-    fn cancel_as(&self, reason: &Cancelled) -> bool {
+    fn cancel_as(&self, message: Option<Text>) -> bool {
         if self.done() {
             self.core.see();
         }
-        self.core.cancel(reason)
+        self.core.cancel(&running::reason_in(self.core.loop_id(), message))
     }
 
     /// Whether everything has ended, or the first error is there.
@@ -235,10 +241,11 @@ impl<V> StdFuture for Gathering<V> {
         let this = self.get_mut();
         if let Some(cancelled) = this.leaf.take_cancel() {
             // Not forwarded by `cancel()` because the task waits for several things: it is now.
-            if !this.core.cancel(&cancelled) {
+            if this.core.is_awaited_by_members() || !this.core.cancel(&cancelled) {
                 this.leaf.resume();
                 return Poll::Ready(Err(Error::Cancelled(cancelled)));
             }
+            this.leaf.pass_on();
         }
         match this.core.verdict() {
             None => {
@@ -337,6 +344,8 @@ struct State<C, M> {
     seen: Cell<bool>,
     /// Set while a cancellation is passed on.
     passing_on: Cell<bool>,
+    /// In which round of cancellations the last one was passed on.
+    last_round: Cell<Option<u64>>,
     waker: Cell<Option<Waker>>,
     mode: PhantomData<M>,
 }
@@ -355,6 +364,7 @@ fn begin<A: GatherArgs, M: Mode<A::Children>>(gather: Gather<A>) -> Gathering<M:
         failed: Cell::new(None),
         seen: Cell::new(false),
         passing_on: Cell::new(false),
+        last_round: Cell::new(None),
         waker: Cell::new(None),
         mode: PhantomData::<M>,
     };
@@ -450,7 +460,7 @@ impl<C: Children, M: Mode<C>> State<C, M> {
 
     /// Cancels what nobody else knows of.
     fn cancel_made(&self) {
-        let reason = running::reason(None);
+        let reason = running::reason_in(self.loop_id, None);
         if let Some(children) = &*self.children.borrow() {
             for (index, entry) in self.entries.borrow().iter().enumerate() {
                 if let (true, Some(child)) = (entry.1, children.get(index)) {
@@ -502,7 +512,8 @@ impl<C: Children, M: Mode<C>> Observer for State<C, M> {
         if self.verdict.borrow().is_some() {
             return false;
         }
-        if self.passing_on.replace(true) {
+        let round = running::by_id(self.loop_id).and_then(|event_loop| event_loop.cancellation_round());
+        if self.passing_on.replace(true) || (round.is_some() && self.last_round.replace(round) == round) {
             return false; // what is gathered waits for this, be it through others
         }
         let mut taken = false;
@@ -547,6 +558,18 @@ impl<C: Children, M: Mode<C>> Core<M::Output> for State<C, M> {
 
     fn cancel(&self, reason: &Cancelled) -> bool {
         Observer::cancel(self, reason)
+    }
+
+    fn is_awaited_by_members(&self) -> bool {
+        let Some(event_loop) = running::by_id(self.loop_id) else { return false };
+        let Some(current) = event_loop.current_task_ref() else { return false };
+        let members = Observer::tasks(self).into_iter();
+        let mut members = members.filter_map(|key| event_loop.inner.tasks.borrow_mut().find(key));
+        members.any(|member| member.is(&current) || member.awaits(&current))
+    }
+
+    fn loop_id(&self) -> u64 {
+        self.loop_id
     }
 
     fn key(&self) -> Option<ObserverKey> {

@@ -8,10 +8,10 @@ use crate::{
     event_loop::EventLoop,
 };
 
-/// Arguments of [`gather`](crate::gather): a tuple of up to twelve futures, or a vector of futures of one type.
+/// Arguments of [`gather`](crate::gather): a tuple of up to twelve futures, or a vector or an array of futures of one type.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be gathered",
-    label = "neither a tuple nor a vector of futures whose output is `asyncio::Result`"
+    label = "no tuple, vector or array of futures whose output is `asyncio::Result`"
 )]
 pub trait GatherArgs {
     /// The results together.
@@ -93,6 +93,57 @@ impl<T: 'static> Children for Vec<Child<T>> {
 
     fn results(self) -> Vec<Result<T>> {
         self.into_iter().map(|mut child| child.take()).collect()
+    }
+}
+
+impl<T: 'static, F, const N: usize> GatherArgs for [F; N]
+where
+    F: IntoFuture<Output = Result<T>>,
+    F::IntoFuture: 'static,
+{
+    type Values = [T; N];
+    type Results = [Result<T>; N];
+    type Children = [Child<T>; N];
+
+    fn begin(
+        self,
+        event_loop: &EventLoop,
+        created: &'static Location<'static>,
+        made: &mut Vec<bool>,
+    ) -> Self::Children {
+        self.map(|future| {
+            let (child, is_made) = Child::new(event_loop, future, created);
+            made.push(is_made);
+            child
+        })
+    }
+}
+
+impl<T: 'static, const N: usize> Children for [Child<T>; N] {
+    type Values = [T; N];
+    type Results = [Result<T>; N];
+
+    fn get(&self, index: usize) -> Option<&dyn Waitable> {
+        <[_]>::get(self, index).map(Child::waitable)
+    }
+
+    fn each(&self, look: &mut dyn FnMut(usize, &dyn Waitable)) {
+        for (index, child) in self.iter().enumerate() {
+            look(index, child.waitable());
+        }
+    }
+
+    fn values(self) -> Result<[T; N]> {
+        let mut failed = None;
+        let values = self.map(|mut child| child.take().map_err(|error| failed.get_or_insert(error).clone()).ok());
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(values.map(|value| value.expect("none has failed"))),
+        }
+    }
+
+    fn results(self) -> [Result<T>; N] {
+        self.map(|mut child| child.take())
     }
 }
 

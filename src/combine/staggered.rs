@@ -87,10 +87,15 @@ where
     TaskGroup::scope(async |group| {
         for coro_fn in coro_fns {
             let failed = event_loop.create_future::<()>();
-            let attempt =
-                Attempt { race: race.clone(), index: race.enter(), group: group.clone(), failed: failed.clone() };
+            let attempt = Attempt {
+                race: race.clone(),
+                index: race.enter(),
+                group: group.clone(),
+                failed: Failed(failed.clone()),
+            };
             group.create_task(attempt.run(async move { coro_fn().await }));
             match timeout(delay, failed).await {
+                Ok(()) if race.is_won() => break,
                 Ok(()) | Err(Error::Timeout(_)) => {}
                 // The winner's doing, unless somebody has asked the task as well.
                 Err(Error::Cancelled(_)) if race.is_won() && requests() == requests_before => break,
@@ -153,8 +158,17 @@ struct Attempt<T> {
     race: Rc<Race<T>>,
     index: usize,
     group: TaskGroup,
-    /// Done when the next attempt's time has come because this one has failed.
-    failed: Future<()>,
+    failed: Failed,
+}
+
+/// Says, however the attempt ends, that the next one's time has come: one that is dropped has failed, too.
+struct Failed(Future<()>);
+
+impl Drop for Failed {
+    fn drop(&mut self) {
+        // Fails where the next one has begun already.
+        let _ = self.0.set_result(());
+    }
 }
 
 impl<T> Attempt<T> {
@@ -165,12 +179,9 @@ impl<T> Attempt<T> {
                 None => self.group.cancel(),
                 Some(late) => drop(late),
             },
-            Err(error) => {
-                self.race.lose(self.index, error);
-                // Fails where the next one has begun already.
-                let _ = self.failed.set_result(());
-            }
+            Err(error) => self.race.lose(self.index, error),
         }
+        drop(self.failed);
         Ok(())
     }
 }

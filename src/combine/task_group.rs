@@ -42,8 +42,8 @@ use crate::{
 ///
 /// [`scope`](Self::scope) runs a block and then waits for every task that was made in the group, by the block or by other
 /// tasks. When one fails, the others and the block are cancelled; when all have ended, all errors come out together, as
-/// [`Error::Group`]. A task that is cancelled by itself is no failure. Dropping the scope's future cancels its tasks: each
-/// has one more step to see it, then it is dropped.
+/// [`Error::Group`]. A task that is cancelled by itself is no failure. Dropping the scope's future cancels its tasks: what
+/// they wait for is told, each has one more step, and what has not ended then is dropped.
 ///
 /// `Threads:` bound to the loop's.
 ///
@@ -116,6 +116,8 @@ struct Group {
     aborting: Cell<bool>,
     /// Set when the deadline has passed; never cleared.
     expired: Cell<bool>,
+    /// Set when the time to clean up is over; never cleared.
+    killed: Cell<bool>,
     /// Set when nobody waits for children any more; never cleared.
     finished: Cell<bool>,
 }
@@ -206,7 +208,7 @@ impl TaskGroup {
     }
 
     /// Cancels the tasks of the group and its body. The scope ends without an error, if nothing fails and the body does
-    /// not let the cancellation out.
+    /// not let the cancellation out: where it does, the scope gives [`Error::Cancelled`], for there is no value.
     ///
     /// asyncio: `TaskGroup.cancel` (3.15).
     pub fn cancel(&self) {
@@ -228,12 +230,10 @@ impl TaskGroup {
     ///
     /// asyncio::run(async {
     ///     TaskGroup::scope(async |group| {
-    ///         group.create_task(async {
+    ///         group.create_task::<(), _>(async {
     ///             loop {
     ///                 let _ = sleep(Duration::from_secs(3600)).await; // does not listen
     ///             }
-    ///             #[expect(unreachable_code, reason = "says the type")]
-    ///             Ok(())
     ///         });
     ///         sleep(Duration::ZERO).await?;
     ///         group.cancel_with_grace(Duration::from_millis(1));
@@ -328,6 +328,7 @@ impl Entered {
             exiting: Cell::new(false),
             aborting: Cell::new(false),
             expired: Cell::new(false),
+            killed: Cell::new(false),
             finished: Cell::new(false),
         });
         group.key.set(Some(event_loop.add_observer(group.clone())));
@@ -433,6 +434,9 @@ impl Drop for Entered {
         if let Some(event_loop) = running::by_id(self.group.loop_id) {
             self.group.abandon(&event_loop);
         }
+        if let Some(cancelled) = self.told.take() {
+            running::tell_again(cancelled);
+        }
     }
 }
 
@@ -470,12 +474,29 @@ impl Group {
         };
         let index = self.children.borrow_mut().insert(Child::New);
         let member = u32::try_from(index).ok().map(|index| Member { observer, index });
+        let unmade = Unmade { group: self, index };
         let task = event_loop.make_member(coroutine, request, created, member);
+        std::mem::forget(unmade);
+        let key = task.task_ref().key();
         // Unless it has ended in the call.
         if let Some(child @ Child::New) = self.children.borrow_mut().get_mut(index) {
-            *child = Child::Running(task.task_ref().key());
+            *child = Child::Running(key);
+        }
+        // An eager first step may have ended the group: then nobody has told this one.
+        if self.aborting.get() && !task.done() {
+            task.task_ref().cancel(Cancelled::by(Canceller::TaskGroup, None));
+            if self.finished.get() || self.killed.get() {
+                event_loop.push(Ready::Kill(key));
+            }
         }
         task
+    }
+
+    /// Tells who waits for the last child.
+    fn wake_if_empty(&self) {
+        if self.exiting.get() && self.children.borrow().is_empty() {
+            self.waker.take().into_iter().for_each(wake);
+        }
     }
 
     fn running_children(&self) -> Vec<TaskKey> {
@@ -538,6 +559,7 @@ impl Group {
 
     /// Drops what is left of the group.
     fn kill(&self, event_loop: &EventLoop) {
+        self.killed.set(true);
         for key in self.running_children() {
             event_loop.kill_task(key);
         }
@@ -581,6 +603,20 @@ impl Group {
     }
 }
 
+/// A child's place, given back if its task is not made: a task factory may panic.
+struct Unmade<'a> {
+    group: &'a Group,
+    index: usize,
+}
+
+impl Drop for Unmade<'_> {
+    fn drop(&mut self) {
+        let child = self.group.children.borrow_mut().try_remove(self.index);
+        drop(child);
+        self.group.wake_if_empty();
+    }
+}
+
 impl Observer for Group {
     fn ended(&self, index: u32, error: Option<&Error>) -> bool {
         if let Some(child) = self.children.borrow_mut().get_mut(index as usize) {
@@ -608,11 +644,7 @@ impl Observer for Group {
                 self.cancel_body(&reason);
             }
         }
-        if self.exiting.get() && self.children.borrow().is_empty() {
-            if let Some(waker) = self.waker.take() {
-                wake(waker);
-            }
-        }
+        self.wake_if_empty();
     }
 }
 

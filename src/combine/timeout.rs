@@ -322,11 +322,15 @@ impl Timeout {
 
     fn enter(&self) -> Result<Entered<'_>> {
         let event_loop = running::require()?;
-        let limit = match &*self.lock() {
-            State { phase: Phase::Created, limit } => *limit,
+        let limit = match &mut *self.lock() {
+            // By one of those who try at the same time.
+            State { phase: phase @ Phase::Created, limit } => {
+                *phase = Phase::Finished;
+                *limit
+            }
             _ => return Err(Error::Runtime("Timeout has already been entered".into())),
         };
-        let scope = open(&event_loop)?;
+        let scope = open(&event_loop).inspect_err(|_| self.lock().phase = Phase::Created)?;
         event_loop.set_scope_deadline(scope.key(), limit.deadline(&event_loop));
         self.lock().phase = Phase::Active(scope.loop_id(), scope.key());
         Ok(Entered { timeout: self, scope: Some(scope) })

@@ -55,8 +55,9 @@ pub const ALL_COMPLETED: ReturnWhen = ReturnWhen::AllCompleted;
 /// the arguments.
 ///
 /// Takes [`Task`](crate::Task), [`AnyTask`](crate::AnyTask), [`Future`](crate::Future), their shared forms, and references
-/// to them. Neither the end of the wait nor its cancellation touches them, and their errors stay for whoever looks. The
-/// same one twice counts once.
+/// to them. Neither the end of the wait nor its cancellation touches them. Their errors stay for whoever looks;
+/// [`FIRST_EXCEPTION`] looks itself. The same one twice counts once. Tasks of different types are waited for as
+/// [`AnyTask`](crate::AnyTask): `wait([a.any(), b.any()])`.
 ///
 /// # Cancel safety
 ///
@@ -77,7 +78,7 @@ pub const ALL_COMPLETED: ReturnWhen = ReturnWhen::AllCompleted;
 ///     let tasks = [3600, 0].map(|seconds| create_task(async move { sleep(Duration::from_secs(seconds)).await }));
 ///     let (done, pending) = wait(&tasks).return_when(FIRST_COMPLETED).timeout(Duration::from_secs(60)).await?;
 ///     assert_eq!((done.len(), pending.len()), (1, 1));
-///     assert!(*done[0] == tasks[1].any());
+///     assert!(done[0] == &tasks[1]);
 ///     Ok(())
 /// })?;
 /// # asyncio::ok(())

@@ -119,6 +119,20 @@ impl ExceptionGroup {
     }
 }
 
+impl Drop for ExceptionGroup {
+    /// One after the other, however deep they are nested.
+    fn drop(&mut self) {
+        let mut open = std::mem::take(&mut self.exceptions);
+        while let Some(error) = open.pop() {
+            if let Error::Group(group) = error {
+                if let Ok(mut group) = Arc::try_unwrap(group) {
+                    open.append(&mut group.exceptions);
+                }
+            }
+        }
+    }
+}
+
 impl fmt::Display for ExceptionGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.exceptions.len();
@@ -126,7 +140,8 @@ impl fmt::Display for ExceptionGroup {
         if f.alternate() {
             for (index, error) in self.exceptions.iter().enumerate() {
                 let between = if index == 0 { ": " } else { "; " };
-                write!(f, "{between}{error:#}")?;
+                let panicked = if matches!(error, Error::Panicked(_)) { "panicked: " } else { "" };
+                write!(f, "{between}{panicked}{error:#}")?;
             }
         }
         Ok(())

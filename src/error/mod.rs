@@ -341,6 +341,13 @@ impl StdError for Error {
     }
 }
 
+impl From<Arc<ExceptionGroup>> for Error {
+    /// Raises a group, or what is left of one, again.
+    fn from(group: Arc<ExceptionGroup>) -> Self {
+        Error::Group(group)
+    }
+}
+
 impl From<io::Error> for Error {
     /// Keeps the system's error; an [`Error`] that travelled inside it is unwrapped.
     fn from(error: io::Error) -> Self {

@@ -54,20 +54,20 @@ impl AnyTask {
     ///
     /// asyncio: `Task.cancel`.
     pub fn cancel(&self) -> bool {
-        self.task.cancel(running::reason(None))
+        self.task.cancel(running::reason(&self.task.shared, None))
     }
 
     /// Cancels the task with a message; see [`Task::cancel_with`](crate::Task::cancel_with).
     ///
     /// asyncio: `Task.cancel(msg)`.
     pub fn cancel_with(&self, message: impl Into<Text>) -> bool {
-        self.task.cancel(running::reason(Some(message.into())))
+        self.task.cancel(running::reason(&self.task.shared, Some(message.into())))
     }
 
     /// Cancels the task, and drops its coroutine if it has not ended after `grace`; see
     /// [`Task::cancel_with_grace`](crate::Task::cancel_with_grace).
     pub fn cancel_with_grace(&self, grace: Duration) -> bool {
-        self.task.cancel_with_grace(running::reason(None), grace)
+        self.task.cancel_with_grace(running::reason(&self.task.shared, None), grace)
     }
 
     /// Takes one request to cancel back; see [`Task::uncancel`](crate::Task::uncancel).

@@ -11,10 +11,11 @@ use std::{
 };
 
 use crate::{
+    constants::MOST_SPARED,
     error::{Cancelled, Canceller, Error, Result},
     event_loop::{
         EventLoop,
-        meta::TaskKey,
+        meta::{TaskKey, flag},
         running,
         scope::{self, Forwarded, Leaf, Scope, Waiting},
         step::TaskRef,
@@ -65,6 +66,8 @@ struct ChildScope {
     waiting: Waiting,
     /// Of the mark, or of what was forwarded.
     reason: Cancelled,
+    /// How often the body was spared although nobody took the mark.
+    spared: u8,
     /// When the scope is cancelled by itself.
     deadline: Option<Instant>,
     timer: Option<TimerKey>,
@@ -90,6 +93,7 @@ impl Scopes {
             parent: None,
             waiting: Waiting::Nothing,
             reason: Cancelled::default(),
+            spared: 0,
             deadline: None,
             timer: None,
             cancelled_after: 0,
@@ -136,6 +140,21 @@ impl Scopes {
         false
     }
 
+    /// Whether a shield is open inside of a scope that keeps its marks from those in it.
+    fn is_shielded_inside(&self, scope: ScopeKey, task: TaskKey) -> bool {
+        let shields = self.slab.iter().filter(|(_, shield)| shield.bits & bit::SHIELD != 0 && shield.task == task);
+        shields.into_iter().any(|(_, shield)| {
+            let mut next = shield.parent;
+            while next != Some(scope) {
+                match next.and_then(|key| self.get(key)) {
+                    Some(around) if around.bits & bit::SHIELD == 0 => next = around.parent,
+                    _ => return false,
+                }
+            }
+            true
+        })
+    }
+
     /// Whether a scope is this one, or inside of it; or has been closed, so that nobody knows.
     fn is_within(&self, inside: ScopeKey, outer: ScopeKey) -> bool {
         let mut next = Some(inside);
@@ -172,6 +191,7 @@ impl ChildScope {
         if self.bits & bit::MARKED == 0 {
             self.bits |= bit::MARKED;
             scope::count_mark();
+            self.spared = 0;
         }
         self.reason = reason;
     }
@@ -227,6 +247,9 @@ impl OwnedScope {
     fn with_bits(event_loop: &EventLoop, bits: u16) -> Option<Self> {
         let (task, requests) = event_loop.with_current(|task| (task.key(), task.requests()))?;
         let key = event_loop.inner.scopes.borrow_mut().insert(task, bits);
+        if bits & bit::SHIELD != 0 {
+            event_loop.with_current(|task| task.begin_shield());
+        }
         let shared = event_loop.inner.shared.clone();
         Some(OwnedScope { shared, key, task, requests, leaf: Leaf::new() })
     }
@@ -293,12 +316,18 @@ impl OwnedScope {
     fn move_to_current(&mut self, event_loop: &EventLoop, task: TaskKey) {
         let before = mem::replace(&mut self.task, task);
         self.requests = event_loop.with_current(|task| task.requests()).unwrap_or(0);
-        let cancelled =
-            event_loop.inner.scopes.borrow().get(self.key).is_some_and(|scope| scope.bits & bit::CANCELLED != 0);
-        if cancelled {
-            let before = event_loop.inner.tasks.borrow_mut().find(before);
-            before.into_iter().for_each(|task| task.lower());
+        let bits = event_loop.inner.scopes.borrow().get(self.key).map_or(0, |scope| scope.bits);
+        if bits & (bit::CANCELLED | bit::SHIELD) == 0 {
+            return;
+        }
+        let before = event_loop.inner.tasks.borrow_mut().find(before);
+        if bits & bit::CANCELLED != 0 {
+            before.iter().for_each(|task| task.lower());
             event_loop.with_current(|task| task.raise());
+        }
+        if bits & bit::SHIELD != 0 {
+            before.iter().for_each(|task| task.end_shield());
+            event_loop.with_current(|task| task.begin_shield());
         }
     }
 
@@ -306,24 +335,25 @@ impl OwnedScope {
         let mut scopes = event_loop.inner.scopes.borrow_mut();
         let Some(scope) = scopes.get_mut(self.key) else { return Polled::GivenUp(Cancelled::default()) };
         if scope.bits & bit::OFFERED != 0 {
-            let reason = scope.take_mark().unwrap_or_default();
             drop(scopes);
-            self.leaf.resume();
-            return Polled::GivenUp(reason);
+            if !event_loop.spares(Some(self.key), self.task) {
+                self.leaf.resume();
+                return Polled::GivenUp(self.take_mark(event_loop).unwrap_or_default());
+            }
+            scopes = event_loop.inner.scopes.borrow_mut();
         }
+        let Some(scope) = scopes.get_mut(self.key) else { return Polled::GivenUp(Cancelled::default()) };
         if forwarded && scope.bits & bit::FORWARDED != 0 {
             // The future that took it was given up: the next poll offers it again.
             let reason = mem::take(&mut scope.reason);
             scope.bits &= !bit::FORWARDED;
             scope.mark(reason);
         }
-        let again = scope.bits & bit::MARKED != 0;
+        // Another was taken instead in this poll, or it was set in it.
+        let again = scope.bits & (bit::MARKED | bit::OFFERED) == bit::MARKED;
         let (shield, waits) = (scope.bits & bit::SHIELD != 0, !matches!(scope.waiting, Waiting::Nothing));
         drop(scopes);
-        if shield {
-            event_loop.withhold_marks(true);
-        }
-        if again && event_loop.offers_again() {
+        if again {
             cx.waker().wake_by_ref();
         }
         let key = self.key;
@@ -544,8 +574,9 @@ impl EventLoop {
             task.lower();
         }
         if scope.bits & bit::SHIELD != 0 {
+            task.end_shield();
             // What was held back is offered now: in the step after this one.
-            self.withhold_marks(false);
+            self.withhold_marks();
             if !self.is_current(&task) {
                 task.wake_all();
             }
@@ -559,6 +590,8 @@ impl EventLoop {
         if next.is_some() {
             let mut scopes = self.inner.scopes.borrow_mut();
             while let Some(scope) = next.and_then(|key| scopes.get_mut(key)) {
+                // What was forwarded was to the future that the same leaf waits for.
+                scope.bits &= !bit::FORWARDED;
                 match taken {
                     None => taken = scope.take_mark(),
                     // Its turn is the next step.
@@ -575,7 +608,11 @@ impl EventLoop {
             (None, Some(_)) => task.take_forwarded(),
             (own, _) => own,
         });
-        own.flatten().or(taken)
+        let taken = own.flatten().or(taken);
+        if taken.is_some() {
+            scope::count_taken();
+        }
+        taken
     }
 
     /// The scopes that are being polled have received the cancellations that were forwarded.
@@ -589,11 +626,20 @@ impl EventLoop {
             }
         }
         self.with_current(|task| task.receive_forwarded());
+        scope::count_taken();
     }
 
-    /// A shield inside has let nobody see the marks of the scopes that are being polled: nothing is dropped for that.
-    /// With `quiet`, they are not looked at again before the shield ends.
-    fn withhold_marks(&self, quiet: bool) {
+    /// Whether a cancellation of the task, or of a scope in it, has not been received yet.
+    pub(crate) fn is_told_soon(&self, task: &TaskRef) -> bool {
+        let scopes = self.inner.scopes.borrow();
+        let waits = |scope: &ChildScope| scope.bits & (bit::MARKED | bit::FORWARDED) != 0;
+        task.is_marked()
+            || task.has(flag::FORWARDED)
+            || scopes.slab.iter().any(|(_, scope)| scope.task == task.key() && waits(scope))
+    }
+
+    /// Nobody could see the marks of the scopes that are being polled so far: they are offered in the next step.
+    fn withhold_marks(&self) {
         let mut next = self.inner.scope.get();
         let mut scopes = self.inner.scopes.borrow_mut();
         while let Some(scope) = next.and_then(|key| scopes.get_mut(key)) {
@@ -602,7 +648,40 @@ impl EventLoop {
         }
         drop(scopes);
         self.with_current(|task| task.withhold_mark());
-        self.inner.withheld.set(quiet);
+    }
+
+    /// Whether a body, of a scope or of the task itself, is not to be dropped although nobody has taken the mark that was
+    /// offered: a shield inside keeps it back, or some that wait under wakers of their own may not have been polled yet.
+    #[cold]
+    pub(super) fn spares(&self, scope: Option<ScopeKey>, task: TaskKey) -> bool {
+        let has_shields = self.inner.tasks.borrow_mut().find(task).is_some_and(|task| task.has_shields());
+        // The outermost shield of a task keeps the task's own marks back.
+        let shielded = has_shields
+            && scope.is_none_or(|scope| self.inner.scopes.borrow().is_shielded_inside(scope, task));
+        shielded || self.lets_others_look(scope, task)
+    }
+
+    /// Those who poll several at once may stop before they have polled all. Gives them a few steps more.
+    fn lets_others_look(&self, scope: Option<ScopeKey>, key: TaskKey) -> bool {
+        let task = self.inner.tasks.borrow_mut().find(key);
+        let Some(task) = task else { return false };
+        let mut scopes = self.inner.scopes.borrow_mut();
+        if !task.has_foreign(|inside| match (inside, scope) {
+            (_, None) => true,
+            (Some(inside), Some(outer)) => scopes.is_within(inside, outer),
+            (None, Some(_)) => false,
+        }) {
+            return false;
+        }
+        let spared = match scope {
+            None => task.spare(),
+            Some(key) => scopes.get_mut(key).is_some_and(|scope| {
+                scope.spared = scope.spared.saturating_add(1);
+                scope.bits &= !bit::OFFERED;
+                scope.spared <= MOST_SPARED
+            }),
+        };
+        spared
     }
 
     /// A leaf begins to wait while marks are offered: it is to have its chance, in the next step.
@@ -652,10 +731,5 @@ impl EventLoop {
             Some(scope) => scope.mark(reason),
             None => {}
         }
-    }
-
-    /// After a poll that left a mark: whether it is to be offered in another one.
-    pub(super) fn offers_again(&self) -> bool {
-        !self.inner.withheld.get()
     }
 }

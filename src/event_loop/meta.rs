@@ -11,6 +11,7 @@ use std::{
 };
 
 use crate::{
+    constants::MOST_SPARED,
     context::{self, Context},
     error::{Cancelled, Error},
     event_loop::{EventLoop, child_scope::ScopeKey, scope, threadsafe::Shared, timers::TimerKey, waiters::Waiters},
@@ -44,8 +45,12 @@ pub(crate) struct Rare {
     reason: Cancelled,
     /// Goes with a mark: it was held back once, for an awaitable that has begun to wait since.
     deferred: bool,
+    /// Goes with a mark: how often the coroutine was spared although nobody took it.
+    spared: u8,
     /// How many scopes inside of the task have asked it to cancel and not ended yet.
     raised: u32,
+    /// How many shields are open inside of the task.
+    shields: u32,
     pub(super) waiters: Waiters,
     /// Set while `local::CONTEXT` is.
     pub(super) context: Option<Context>,
@@ -222,6 +227,19 @@ impl TaskMeta {
         self.with_rare(|rare| rare.raised += 1);
     }
 
+    /// A shield is opened inside of the task, until [`end_shield`](Self::end_shield).
+    pub(super) fn begin_shield(&self) {
+        self.with_rare(|rare| rare.shields += 1);
+    }
+
+    pub(super) fn end_shield(&self) {
+        self.with_rare(|rare| rare.shields = rare.shields.saturating_sub(1));
+    }
+
+    pub(super) fn has_shields(&self) -> bool {
+        self.read_rare(|rare| Some(rare.shields > 0)).unwrap_or(false)
+    }
+
     pub(crate) fn lower(&self) {
         self.with_rare(|rare| rare.raised = rare.raised.saturating_sub(1));
     }
@@ -242,13 +260,15 @@ impl TaskMeta {
 
     /// Marks the task as cancelled. On the loop's thread only.
     pub(crate) fn mark(&self, reason: Cancelled) {
-        if !self.is_marked() {
+        let is_new = !self.is_marked();
+        if is_new {
             self.set_local(local::MARKED);
             scope::count_mark();
         }
         self.with_rare(|rare| {
             rare.reason = reason;
-            rare.deferred = false;
+            rare.deferred &= !is_new;
+            rare.spared *= u8::from(!is_new);
         });
     }
 
@@ -283,14 +303,29 @@ impl TaskMeta {
     /// The cancellation to end a pending coroutine with, if it is to end: nobody took the mark that the step began with,
     /// or it was killed. A mark that is set during a step is left for the next one.
     #[inline]
-    pub(super) fn verdict(&self) -> Option<Cancelled> {
+    pub(super) fn verdict(&self, is_spared: impl FnOnce() -> bool) -> Option<Cancelled> {
         if !self.local(local::OFFERED | local::KILLED) {
             return None;
         }
         if self.local(local::KILLED) {
             return Some(self.take_mark().unwrap_or_default());
         }
-        if self.local(local::KEPT) { None } else { self.take_mark() }
+        if self.local(local::KEPT) || is_spared() { None } else { self.take_mark() }
+    }
+
+    /// Counts that the coroutine is spared; false if that was often enough.
+    pub(super) fn spare(&self) -> bool {
+        self.clear_local(local::OFFERED);
+        self.with_rare(|rare| {
+            rare.spared = rare.spared.saturating_add(1);
+            rare.spared <= MOST_SPARED
+        })
+    }
+
+    /// Whether a mark waits that was not for the step that ends: it was set in it, or another was taken instead.
+    #[inline]
+    pub(super) fn is_to_offer(&self) -> bool {
+        self.local(local::MARKED) && !self.local(local::OFFERED)
     }
 
     /// Notes that a future has accepted the task's cancellation: the task's next step receives it there.

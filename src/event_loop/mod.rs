@@ -41,7 +41,7 @@ use std::{
 use crate::{
     clock::Clock,
     context::{self, Context, ContextRef},
-    error::{Error, Result},
+    error::{Cancelled, Error, Result},
     event_loop::{
         builder::EventLoopBuilder,
         callbacks::Callbacks,
@@ -49,7 +49,7 @@ use crate::{
         exceptions::{ExceptionContext, ExceptionHandler},
         observers::Observers,
         slots::Slots,
-        step::{BorrowedTask, Finished, Tasks},
+        step::{BorrowedTask, Finished, TaskRef, Tasks},
         threadsafe::{Job, Shared, ThreadsafeLoop},
         timers::Timers,
         turn::{Ready, TimerEntry},
@@ -106,9 +106,12 @@ pub(crate) struct Inner {
     pub(crate) current: Cell<Option<NonNull<BorrowedTask>>>,
     /// The innermost scope inside of it that is being polled.
     scope: Cell<Option<ScopeKey>>,
-    /// Whether, in the present step, a shield has kept marks from being seen.
-    withheld: Cell<bool>,
     scopes: RefCell<Scopes>,
+    /// Set while cancellations are passed along; what is to be cancelled meanwhile waits below.
+    cancelling: Cell<bool>,
+    /// How often that was begun.
+    cancellations: Cell<u64>,
+    uncancelled: RefCell<VecDeque<(TaskRef, Cancelled)>>,
     observers: RefCell<Observers>,
     /// Tasks that ended in the present step and have somebody to tell.
     finished: RefCell<Vec<Finished>>,

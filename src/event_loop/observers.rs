@@ -120,6 +120,11 @@ impl EventLoop {
         self.observer(key).map_or_else(Vec::new, |observer| observer.tasks())
     }
 
+    /// Tells apart the rounds in which cancellations are passed along; `None` outside of one.
+    pub(crate) fn cancellation_round(&self) -> Option<u64> {
+        self.inner.cancelling.get().then(|| self.inner.cancellations.get())
+    }
+
     /// Passes a cancellation on to what the observer waits for; whether anybody took it.
     pub(super) fn cancel_observed(&self, key: ObserverKey, reason: &Cancelled) -> bool {
         self.observer(key).is_some_and(|observer| observer.cancel(reason))

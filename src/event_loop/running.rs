@@ -59,19 +59,32 @@ pub(crate) fn require() -> Result<EventLoop> {
         .ok_or_else(|| Error::Runtime("no running event loop".into()))
 }
 
-/// What a cancellation that is asked for here says: who asks, and this message.
-pub(crate) fn reason(message: Option<Text>) -> Cancelled {
+/// What a cancellation of something of `shared`'s loop says that is asked for here: who asks, and this message.
+pub(crate) fn reason(shared: &Shared, message: Option<Text>) -> Cancelled {
     let by = with(|running| match running {
-        Some(event_loop) => event_loop.current_number().map_or(Canceller::Callback, Canceller::Task),
-        None if has_loops() => Canceller::Callback,
-        None => Canceller::Thread,
+        Some(event_loop) if event_loop.inner.shared.id == shared.id => {
+            event_loop.current_number().map_or(Canceller::Callback, Canceller::Task)
+        }
+        _ if shared.on_its_thread() => Canceller::Callback,
+        _ => Canceller::Thread,
     });
     Cancelled::by(by, message)
 }
 
-/// Whether a loop was made on this thread and is not gone.
-fn has_loops() -> bool {
-    LOCAL.try_with(|local| local.borrow().iter().any(|event_loop| event_loop.strong_count() > 0)).unwrap_or(false)
+/// As [`reason`], of something of the loop with this id, which lives on this thread.
+pub(crate) fn reason_in(loop_id: u64, message: Option<Text>) -> Cancelled {
+    match by_id(loop_id) {
+        Some(event_loop) => reason(&event_loop.inner.shared, message),
+        None => Cancelled::by(Canceller::Callback, message),
+    }
+}
+
+/// The task that runs was told of a cancellation by an await that was given up before its end: tells its next one.
+#[cold]
+pub(crate) fn tell_again(reason: Cancelled) {
+    if let Some(event_loop) = current() {
+        event_loop.cancel_again(reason);
+    }
 }
 
 /// Makes a loop the running one until the guard goes.

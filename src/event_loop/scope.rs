@@ -27,10 +27,21 @@ use crate::{
 thread_local! {
     /// How many tasks of this thread's loops are marked: while it is zero, a leaf looks no further.
     static MARKS: Cell<usize> = const { Cell::new(0) };
+    static TAKEN: Cell<u64> = const { Cell::new(0) };
 }
 
 pub(crate) fn count_mark() {
     MARKS.set(MARKS.get() + 1);
+}
+
+/// Counts a cancellation that was received.
+pub(crate) fn count_taken() {
+    TAKEN.set(TAKEN.get().wrapping_add(1));
+}
+
+/// How many cancellations were received on this thread: whether one was in between.
+pub(crate) fn taken() -> u64 {
+    TAKEN.get()
 }
 
 pub(crate) fn uncount_mark() {
@@ -86,6 +97,8 @@ impl Waiting {
 pub(crate) struct Leaf {
     /// Set by `suspend`, cleared by `resume`: a leaf that is ready at its first poll leaves the mark alone.
     suspended: bool,
+    /// Set when a cancellation was passed on to what this waits for; cleared when the outcome is there.
+    passed_on: bool,
     /// The task that knows our waker, which is not its own, and the place where it does.
     foreign: Option<(u64, TaskKey, usize)>,
     /// The scope that forwards its cancellation to what we wait for, and what that is. Until the scope's next step.
@@ -94,7 +107,7 @@ pub(crate) struct Leaf {
 
 impl Leaf {
     pub(crate) const fn new() -> Self {
-        Leaf { suspended: false, foreign: None, forwards: None }
+        Leaf { suspended: false, passed_on: false, foreign: None, forwards: None }
     }
 
     /// Whether this leaf has not suspended: what is ready now is ready at its first poll.
@@ -167,16 +180,22 @@ impl Leaf {
     #[cold]
     fn suspend_foreign(&mut self, event_loop: &EventLoop, key: TaskKey, own: bool, waker: &Waker) {
         if own {
-            self.forget_waker(event_loop);
+            self.withdraw_foreign();
         } else {
             self.register_waker(event_loop, key, waker);
         }
+    }
+
+    /// The cancellation that was taken is passed on to what this waits for, whose end is waited for.
+    pub(crate) fn pass_on(&mut self) {
+        self.passed_on = true;
     }
 
     /// To be called when the wait is over, or given up.
     #[inline]
     pub(crate) fn resume(&mut self) {
         self.suspended = false;
+        self.passed_on = false;
         if self.forwards.is_some() {
             self.withdraw();
         }
@@ -206,7 +225,7 @@ impl Leaf {
         let Some(task) = event_loop.inner.tasks.borrow_mut().find(key) else { return };
         let place = self.foreign.filter(|entry| entry.0 == event_loop.inner.shared.id && entry.1 == key);
         if place.is_none() {
-            self.forget_waker(event_loop);
+            self.withdraw_foreign();
         }
         let scope = event_loop.current_child();
         let (place, old) = task.with_rare(|rare| match place.and_then(|(_, _, place)| rare.foreign.get_mut(place)) {
@@ -246,6 +265,10 @@ impl Leaf {
 impl Drop for Leaf {
     #[inline]
     fn drop(&mut self) {
+        if self.passed_on {
+            // The wait is given up in the midst: the next await is told instead.
+            running::tell_again(Cancelled::default());
+        }
         self.resume();
     }
 }
@@ -329,14 +352,14 @@ impl TaskRef {
         }
         self.request_cancel();
         if self.shared.on_its_thread() {
-            self.deliver_cancel(reason);
+            self.pass_cancel(reason);
             return true;
         }
         let task = self.clone();
         self.shared.push_call(move |_| {
             // Unless the request was taken back on its way.
             if task.requests() > 0 {
-                task.deliver_cancel(reason);
+                task.pass_cancel(reason);
             }
         })
     }
@@ -373,6 +396,26 @@ impl TaskRef {
         if let Some((_, before)) = before {
             let entry = event_loop.inner.timers.borrow_mut().remove(before);
             drop(entry);
+        }
+    }
+
+    /// Delivers a cancellation, and those that this brings: one after the other, however long the chain is.
+    fn pass_cancel(&self, reason: Cancelled) {
+        let Some(event_loop) = running::local(&self.shared) else { return };
+        let inner = &event_loop.inner;
+        if inner.cancelling.get() {
+            inner.uncancelled.borrow_mut().push_back((self.clone(), reason));
+            return;
+        }
+        inner.cancelling.set(true);
+        inner.cancellations.set(inner.cancellations.get() + 1);
+        let _passing = Passing(&event_loop);
+        self.deliver_cancel(reason);
+        loop {
+            // Not in the head of the loop: the borrow would last as long as the body.
+            let next = inner.uncancelled.borrow_mut().pop_front();
+            let Some((task, reason)) = next else { return };
+            task.deliver_cancel(reason);
         }
     }
 
@@ -425,6 +468,15 @@ impl TaskRef {
             }
         }
         false
+    }
+}
+
+/// Cancellations are being passed along until this is dropped.
+struct Passing<'a>(&'a EventLoop);
+
+impl Drop for Passing<'_> {
+    fn drop(&mut self) {
+        self.0.inner.cancelling.set(false);
     }
 }
 

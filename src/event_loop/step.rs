@@ -231,6 +231,11 @@ impl TaskRef {
         foreign.into_iter().flatten().for_each(wake);
     }
 
+    /// Whether an awaitable waits under a waker that is not the task's own, in a scope that `is_inside`.
+    pub(super) fn has_foreign(&self, is_inside: impl Fn(Option<ScopeKey>) -> bool) -> bool {
+        self.read_rare(|rare| Some(rare.foreign.iter().any(|(_, (scope, _))| is_inside(*scope)))).unwrap_or(false)
+    }
+
     /// The wakers that are not the task's own, of awaitables that wait in one of the scopes that are `within`.
     pub(super) fn foreign_within(&self, within: impl Fn(ScopeKey) -> bool) -> Vec<Waker> {
         let foreign = self.read_rare(|rare| {
@@ -344,14 +349,13 @@ impl<T, F: StdFuture<Output = Result<T>>> StdFuture for Driver<'_, F> {
                 Err(Error::Cancelled(meta.take_mark().unwrap_or_default()))
             }
             Ok(Poll::Ready(Err(error))) => Err(error),
-            Ok(Poll::Pending) => match meta.verdict() {
+            Ok(Poll::Pending) => match meta.verdict(|| event_loop.spares(None, meta.key())) {
                 Some(cancelled) => Err(Error::Cancelled(cancelled)),
                 None => {
                     if forwarded {
                         meta.take_back_forwarded(cx.waker());
                     }
-                    if meta.is_marked() && event_loop.offers_again() {
-                        // Another was taken instead in this step.
+                    if meta.is_to_offer() {
                         cx.waker().wake_by_ref();
                     }
                     event_loop.end_step(polling, entered);
@@ -379,8 +383,8 @@ impl<T, F: StdFuture<Output = Result<T>>> StdFuture for Driver<'_, F> {
 struct Polling<'a> {
     event_loop: &'a EventLoop,
     meta: &'a TaskMeta,
-    /// The task that this one's step begins inside of, and the scope and the hold on marks there.
-    outer: Option<(NonNull<BorrowedTask>, Option<ScopeKey>, bool)>,
+    /// The task that this one's step begins inside of, and the scope there.
+    outer: Option<(NonNull<BorrowedTask>, Option<ScopeKey>)>,
 }
 
 impl<'a> Polling<'a> {
@@ -389,8 +393,8 @@ impl<'a> Polling<'a> {
     fn begin(event_loop: &'a EventLoop, meta: &'a TaskMeta, task: &'a BorrowedTask) -> Self {
         let inner = &event_loop.inner;
         let outer = inner.current.replace(Some(NonNull::from(task)));
-        // Without a task around there is no scope, and nothing is withheld.
-        let outer = outer.map(|outer| (outer, inner.scope.take(), inner.withheld.take()));
+        // Without a task around there is no scope.
+        let outer = outer.map(|outer| (outer, inner.scope.take()));
         Polling { event_loop, meta, outer }
     }
 }
@@ -400,11 +404,8 @@ impl Drop for Polling<'_> {
     fn drop(&mut self) {
         let inner = &self.event_loop.inner;
         inner.current.set(self.outer.map(|outer| outer.0));
-        if let Some((_, scope, withheld)) = self.outer {
+        if let Some((_, scope)) = self.outer {
             inner.scope.set(scope);
-            inner.withheld.set(withheld);
-        } else if inner.withheld.get() {
-            inner.withheld.set(false);
         }
         self.meta.clear_local(local::STEPPING);
     }

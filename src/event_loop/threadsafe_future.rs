@@ -241,12 +241,19 @@ impl<T: Send + 'static> ThreadsafeFuture<T> {
     ///
     /// asyncio: `concurrent.futures.Future.cancel`.
     pub fn cancel(&self) -> bool {
-        self.cancel_as(running::reason(None))
+        self.cancel_as(self.reason(None))
     }
 
     /// As [`cancel`](Self::cancel), with a message for the one who is cancelled.
     pub fn cancel_with(&self, message: impl Into<Text>) -> bool {
-        self.cancel_as(running::reason(Some(message.into())))
+        self.cancel_as(self.reason(Some(message.into())))
+    }
+
+    fn reason(&self, message: Option<Text>) -> Cancelled {
+        match &self.state.event_loop {
+            Some(shared) => running::reason(shared, message),
+            None => Cancelled::new(message),
+        }
     }
 
     fn cancel_as(&self, reason: Cancelled) -> bool {

@@ -270,14 +270,14 @@ impl<T: 'static> Future<T> {
     ///
     /// asyncio: `Future.cancel`.
     pub fn cancel(&self) -> bool {
-        self.cancel_as(running::reason(None))
+        self.cancel_as(running::reason(&self.core.shared, None))
     }
 
     /// As [`cancel`](Self::cancel), with a message for those who wait.
     ///
     /// asyncio: `Future.cancel(msg)`.
     pub fn cancel_with(&self, message: impl Into<Text>) -> bool {
-        self.cancel_as(running::reason(Some(message.into())))
+        self.cancel_as(running::reason(&self.core.shared, Some(message.into())))
     }
 
     fn cancel_as(&self, reason: Cancelled) -> bool {

@@ -67,6 +67,9 @@ struct State {
 /// The number of an acquisition.
 pub(super) type Ticket = u64;
 
+/// No acquisition has this one.
+const NOBODYS: Ticket = 0;
+
 impl State {
     fn is_free(&self) -> bool {
         !self.locked && self.line.is_empty()
@@ -293,6 +296,71 @@ impl LockGuard<'_> {
 }
 
 impl Drop for LockGuard<'_> {
+    fn drop(&mut self) {
+        self.lock.release_own(self.ticket);
+    }
+}
+
+impl Lock {
+    /// As [`acquire`](Self::acquire), with a guard that borrows nothing, to be moved into a task or kept in a struct.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cancelled`] if the task is cancelled while it waits.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use asyncio::{Lock, create_task};
+    ///
+    /// asyncio::run(async {
+    ///     let lock = Lock::new();
+    ///     let guard = lock.acquire_owned().await?;
+    ///     let task = create_task(async move {
+    ///         let _guard = guard; // released when the task ends
+    ///         Ok(())
+    ///     });
+    ///     task.await?;
+    ///     assert!(!lock.locked());
+    ///     Ok(())
+    /// })?;
+    /// # asyncio::ok(())
+    /// ```
+    ///
+    /// asyncio: the bare `Lock.acquire`, released by whoever has the guard.
+    pub async fn acquire_owned(&self) -> Result<OwnedLockGuard> {
+        let guard = self.acquire().await?;
+        let ticket = guard.ticket;
+        guard.forget();
+        Ok(OwnedLockGuard { lock: self.clone(), ticket })
+    }
+}
+
+/// A lock that is held, as [`LockGuard`], by a handle of its own.
+///
+/// `Threads:` may cross them and be shared by them.
+///
+/// asyncio: a lock that one task acquires and another releases.
+#[derive(Debug)]
+#[must_use = "the lock is released when this is dropped"]
+pub struct OwnedLockGuard {
+    lock: Lock,
+    ticket: Ticket,
+}
+
+impl OwnedLockGuard {
+    /// Keeps the lock held until [`Lock::release`] is called, by any task.
+    pub fn forget(mut self) {
+        // The drop then finds no acquisition of its own.
+        self.ticket = NOBODYS;
+    }
+}
+
+impl Drop for OwnedLockGuard {
     fn drop(&mut self) {
         self.lock.release_own(self.ticket);
     }

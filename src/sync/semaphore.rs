@@ -197,6 +197,51 @@ impl Semaphore {
         self.core.try_acquire()
     }
 
+    /// As [`acquire`](Self::acquire), with a permit that borrows nothing, to be moved into a task or kept in a struct.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cancelled`] if the task is cancelled while it waits.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use asyncio::{Semaphore, TaskGroup, sleep};
+    /// use std::time::Duration;
+    ///
+    /// asyncio::run(async {
+    ///     let semaphore = Semaphore::new(2); // no more than two at once
+    ///     TaskGroup::scope(async |group| {
+    ///         for _ in 0..10 {
+    ///             let permit = semaphore.acquire_owned().await?;
+    ///             group.create_task(async move {
+    ///                 let _permit = permit;
+    ///                 sleep(Duration::from_millis(1)).await
+    ///             });
+    ///         }
+    ///         Ok(())
+    ///     })
+    ///     .await
+    /// })?;
+    /// # asyncio::ok(())
+    /// ```
+    ///
+    /// asyncio: the bare `Semaphore.acquire`, released by whoever has the permit.
+    pub async fn acquire_owned(&self) -> Result<OwnedSemaphorePermit> {
+        self.acquire().await?.forget();
+        Ok(OwnedSemaphorePermit { core: self.core.clone(), held: true })
+    }
+
+    /// As [`try_acquire`](Self::try_acquire), with a permit that borrows nothing.
+    pub fn try_acquire_owned(&self) -> Option<OwnedSemaphorePermit> {
+        self.try_acquire()?.forget();
+        Some(OwnedSemaphorePermit { core: self.core.clone(), held: true })
+    }
+
     /// Whether [`acquire`](Self::acquire) would wait: there is no permit, or others come first.
     ///
     /// asyncio: `Semaphore.locked`.
@@ -242,6 +287,28 @@ impl BoundedSemaphore {
     /// asyncio: has no counterpart.
     pub fn try_acquire(&self) -> Option<SemaphorePermit<'_>> {
         self.core.try_acquire()
+    }
+
+    /// As [`acquire`](Self::acquire), with a permit that borrows nothing, to be moved into a task or kept in a struct.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cancelled`] if the task is cancelled while it waits.
+    ///
+    /// asyncio: the bare `BoundedSemaphore.acquire`, released by whoever has the permit.
+    pub async fn acquire_owned(&self) -> Result<OwnedSemaphorePermit> {
+        self.acquire().await?.forget();
+        Ok(OwnedSemaphorePermit { core: self.core.clone(), held: true })
+    }
+
+    /// As [`try_acquire`](Self::try_acquire), with a permit that borrows nothing.
+    pub fn try_acquire_owned(&self) -> Option<OwnedSemaphorePermit> {
+        self.try_acquire()?.forget();
+        Some(OwnedSemaphorePermit { core: self.core.clone(), held: true })
     }
 
     /// As [`Semaphore::locked`].
@@ -389,5 +456,39 @@ impl Drop for SemaphorePermit<'_> {
 impl fmt::Debug for SemaphorePermit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("<SemaphorePermit>")
+    }
+}
+
+/// A permit that is held, as [`SemaphorePermit`], by a handle of its own.
+///
+/// `Threads:` may cross them and be shared by them.
+///
+/// asyncio: a permit that one task acquires and another releases.
+#[must_use = "the permit goes back when this is dropped"]
+pub struct OwnedSemaphorePermit {
+    core: Arc<Core>,
+    /// Cleared by `forget`.
+    held: bool,
+}
+
+impl OwnedSemaphorePermit {
+    /// Keeps the permit taken until `release` of the semaphore is called, by any task.
+    pub fn forget(mut self) {
+        self.held = false;
+    }
+}
+
+impl Drop for OwnedSemaphorePermit {
+    fn drop(&mut self) {
+        if self.held {
+            // As for a permit that borrows.
+            self.core.release();
+        }
+    }
+}
+
+impl fmt::Debug for OwnedSemaphorePermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<OwnedSemaphorePermit>")
     }
 }

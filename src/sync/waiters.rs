@@ -31,6 +31,9 @@ pub(super) struct Line {
 #[derive(Debug)]
 struct Entry {
     waker: Option<Waker>,
+    /// Whether it is a stream's or a sink's, which may have turned to other things.
+    is_face: bool,
+    is_nudged: bool,
     before: Option<usize>,
     next: Option<usize>,
 }
@@ -53,7 +56,17 @@ impl Line {
 
     /// Joins the line at its end.
     pub(super) fn push(&mut self, waker: &Waker) -> Place {
-        let index = self.entries.insert(Entry { waker: Some(waker.clone()), before: self.last, next: None });
+        self.insert(waker, false)
+    }
+
+    /// As [`push`](Self::push), for a stream or a sink: nobody is told when it is given up, so that a wake for it goes to
+    /// the next one as well.
+    pub(super) fn push_face(&mut self, waker: &Waker) -> Place {
+        self.insert(waker, true)
+    }
+
+    fn insert(&mut self, waker: &Waker, is_face: bool) -> Place {
+        let index = self.entries.insert(Entry { waker: Some(waker.clone()), is_face, is_nudged: false, before: self.last, next: None });
         match self.last.replace(index) {
             Some(last) => self.entries[last].next = Some(index),
             None => self.first = Some(index),
@@ -99,6 +112,27 @@ impl Line {
         waker
     }
 
+    /// Marks the first one who waits as woken. If that is a stream or a sink, those who come after it are nudged, too, as
+    /// far as the first one who is neither: they keep their places.
+    #[must_use]
+    pub(super) fn wake_next(&mut self) -> Wakers {
+        let mut wakers = Wakers::default();
+        let Some(first) = self.first else { return wakers };
+        let Entry { is_face: mut nudges, mut next, .. } = self.entries[first];
+        wakers.push(self.wake_first());
+        while let Some(entry) = next.filter(|_| nudges).map(|next| &mut self.entries[next]) {
+            entry.is_nudged = true;
+            wakers.push(entry.waker.clone());
+            (nudges, next) = (entry.is_face, entry.next);
+        }
+        wakers
+    }
+
+    /// Whether one who waits was told to look, because who was woken may have turned to other things. Once.
+    pub(super) fn take_nudge(&mut self, place: Place) -> bool {
+        std::mem::take(&mut self.entries[place.0].is_nudged)
+    }
+
     /// Marks the first `count` of those who wait as woken.
     #[must_use]
     pub(super) fn wake_many(&mut self, count: usize) -> Wakers {
@@ -134,6 +168,13 @@ pub(super) struct Wakers {
 }
 
 impl Wakers {
+    fn push(&mut self, waker: Option<Waker>) {
+        match self.first {
+            None => self.first = waker,
+            Some(_) => self.more.extend(waker),
+        }
+    }
+
     pub(super) fn into_iter(self) -> impl Iterator<Item = Waker> {
         self.first.into_iter().chain(self.more)
     }

@@ -122,19 +122,20 @@ impl<T: 'static> Task<T> {
     ///
     /// What the coroutine awaits is cancelled or returns [`Error::Cancelled`]; a task that has not begun never runs.
     /// One of the awaits that are pending takes it: under `join!` or in a `FuturesUnordered` the others go on, so use
-    /// `try_join!`, or `?` on each item, which drops the rest. From another thread the request is queued to the loop. On a task that is done this counts as a look at its
+    /// `try_join!`, or `?` on each item, which drops the rest; in `select!` bind the result and use `?`, for a pattern
+    /// `Ok(value) =` swallows the cancellation. From another thread the request is queued to the loop. On a task that is done this counts as a look at its
     /// outcome.
     ///
     /// asyncio: `Task.cancel`.
     pub fn cancel(&self) -> bool {
-        self.task.cancel(running::reason(None))
+        self.task.cancel(running::reason(&self.task.shared, None))
     }
 
     /// As [`cancel`](Self::cancel), with a message for whoever sees the cancellation.
     ///
     /// asyncio: `Task.cancel(msg)`.
     pub fn cancel_with(&self, message: impl Into<Text>) -> bool {
-        self.task.cancel(running::reason(Some(message.into())))
+        self.task.cancel(running::reason(&self.task.shared, Some(message.into())))
     }
 
     /// Cancels the task, and drops its coroutine, wherever it waits, if it has not ended after `grace`; false if it was done.
@@ -165,7 +166,7 @@ impl<T: 'static> Task<T> {
     ///
     /// asyncio: has no counterpart.
     pub fn cancel_with_grace(&self, grace: Duration) -> bool {
-        self.task.cancel_with_grace(running::reason(None), grace)
+        self.task.cancel_with_grace(running::reason(&self.task.shared, None), grace)
     }
 
     /// Takes one request to cancel back and gives how many are left; at zero, on the loop's thread, a cancellation that
@@ -369,7 +370,7 @@ impl TaskRef {
     }
 
     /// What every await of a task begins with: who may not wait, and who is cancelled meanwhile.
-    fn check_wait(&self, leaf: &Leaf, running: Option<&EventLoop>) -> Result<()> {
+    fn check_wait(&self, leaf: &mut Leaf, running: Option<&EventLoop>) -> Result<()> {
         if let Some(cancelled) = leaf.take_cancel() {
             // Not forwarded by `cancel()` because the task waits for several things: it is now. Not to who waits for the
             // one that polls: tasks that wait for each other would hand it round for ever.
@@ -377,6 +378,7 @@ impl TaskRef {
             if in_ring || !self.cancel(cancelled.clone()) {
                 return Err(Error::Cancelled(cancelled));
             }
+            leaf.pass_on();
         }
         if self.is_done() {
             return Ok(());
@@ -417,7 +419,7 @@ impl<T: 'static> StdFuture for Task<T> {
             }
         }
         let running = running::current();
-        if let Err(error) = this.task.check_wait(&this.leaf, running.as_ref()) {
+        if let Err(error) = this.task.check_wait(&mut this.leaf, running.as_ref()) {
             this.leaf.resume();
             return Poll::Ready(Err(error));
         }
@@ -474,6 +476,15 @@ impl<T: fmt::Debug> fmt::Debug for Task<T> {
     }
 }
 
+impl<T: 'static> PartialEq for Task<T> {
+    /// Whether both are the same task: a task has one owner, so that this is for references.
+    fn eq(&self, other: &Self) -> bool {
+        self.task.is(&other.task)
+    }
+}
+
+impl<T: 'static> Eq for Task<T> {}
+
 impl<T: 'static> PartialEq<AnyTask> for Task<T> {
     fn eq(&self, other: &AnyTask) -> bool {
         self.task.is(&other.task)
@@ -486,7 +497,7 @@ impl StdFuture for AnyTask {
     fn poll(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();
         let running = running::current();
-        if let Err(error) = this.task.check_wait(&this.leaf, running.as_ref()) {
+        if let Err(error) = this.task.check_wait(&mut this.leaf, running.as_ref()) {
             this.leaf.resume();
             return Poll::Ready(Err(error));
         }

@@ -45,8 +45,6 @@ pub struct TaskRequest {
     context: Option<Context>,
     eager: bool,
     wrap: Option<Wrap>,
-    /// Who is told of the end first.
-    pub(crate) member: Option<Member>,
 }
 
 impl TaskRequest {
@@ -295,8 +293,23 @@ impl EventLoop {
     pub(crate) fn make_task<T, F>(
         &self,
         coroutine: F,
+        request: TaskRequest,
+        created: &'static Location<'static>,
+    ) -> Task<T>
+    where
+        T: 'static,
+        F: StdFuture<Output = Result<T>> + 'static,
+    {
+        self.make_task_for(coroutine, request, created, None)
+    }
+
+    /// As [`make_task`](Self::make_task); `member`'s observer is told of the end first.
+    fn make_task_for<T, F>(
+        &self,
+        coroutine: F,
         mut request: TaskRequest,
         created: &'static Location<'static>,
+        member: Option<Member>,
     ) -> Task<T>
     where
         T: 'static,
@@ -304,30 +317,36 @@ impl EventLoop {
     {
         if self.is_closed() {
             drop(coroutine);
-            return self.born_failed(closed(), created, request.member);
+            return self.born_failed(closed(), created, member);
         }
         if self.inner.task_factory.borrow().is_some() {
             if let Some(factory) = self.get_task_factory() {
                 if let Err(error) = factory(self, &mut request) {
                     drop(coroutine);
-                    return self.born_failed(error, created, request.member);
+                    return self.born_failed(error, created, member);
                 }
             }
         }
         match request.wrap.take() {
-            None => self.spawn_task(coroutine, request, created),
-            Some(wrap) => self.spawn_task(wrapped(coroutine, wrap), request, created),
+            None => self.spawn_task(coroutine, request, created, member),
+            Some(wrap) => self.spawn_task(wrapped(coroutine, wrap), request, created, member),
         }
     }
 
-    fn spawn_task<T, F>(&self, coroutine: F, request: TaskRequest, created: &'static Location<'static>) -> Task<T>
+    fn spawn_task<T, F>(
+        &self,
+        coroutine: F,
+        request: TaskRequest,
+        created: &'static Location<'static>,
+        member: Option<Member>,
+    ) -> Task<T>
     where
         T: 'static,
         F: StdFuture<Output = Result<T>> + 'static,
     {
         let context = request.context.or_else(|| self.context().cloned());
         let vars = if context.is_none() { context::current_vars() } else { None };
-        let Spawned { task, outcome, runnable } = step::spawn(self, coroutine, vars, created, request.member);
+        let Spawned { task, outcome, runnable } = step::spawn(self, coroutine, vars, created, member);
         if let Some(context) = context {
             task.set_context(context);
         }
@@ -347,7 +366,7 @@ impl EventLoop {
     pub(crate) fn make_member<T, F>(
         &self,
         coroutine: F,
-        mut request: TaskRequest,
+        request: TaskRequest,
         created: &'static Location<'static>,
         member: Option<Member>,
     ) -> Task<T>
@@ -358,8 +377,7 @@ impl EventLoop {
         if request.is_plain() && self.makes_plain_tasks() {
             return self.make_plain_task(coroutine, created, member);
         }
-        request.member = member;
-        self.make_task(coroutine, request, created)
+        self.make_task_for(coroutine, request, created, member)
     }
 
     /// A task that has failed before it began: its one step is over when this returns.

@@ -136,6 +136,15 @@ impl<T> Drop for SharedTask<T> {
     }
 }
 
+impl<T: 'static> PartialEq for SharedTask<T> {
+    /// Whether both are handles of one task.
+    fn eq(&self, other: &Self) -> bool {
+        *self.task == *other.task
+    }
+}
+
+impl<T: 'static> Eq for SharedTask<T> {}
+
 impl<T> Deref for SharedTask<T> {
     type Target = Task<T>;
 

@@ -443,11 +443,14 @@ fn a_cancelled_task_that_has_let_go_does_not_hold_it_up() {
             task.cancel();
             sleep(Duration::ZERO).await?;
             get_running_loop()?.shutdown_asyncgens().await?;
-            assert!(task.done());
+            assert!(!task.done(), "nobody waits for it");
+            assert!(task.await.unwrap_err().is_cancelled());
             Ok(())
         })
         .unwrap();
-    assert!(kept.take().is_some_and(|numbers| numbers.is_terminated()));
+    let mut numbers = kept.take().expect("it was kept");
+    let told = event_loop.run_until_complete(async { Ok((numbers.next().await, numbers.next().await.is_none())) }).unwrap();
+    assert!(matches!(told, (Some(Err(error)), true) if error.is_cancelled()), "what it had asked for, and the end");
     assert_eq!(record.take(), ["cleaned up"]);
 
     // It drops the generator, and goes on.

@@ -257,6 +257,18 @@ fn cancelling_who_iterates_touches_no_member() {
     });
 }
 
+/// As in CPython, the plain iteration has as many items as there are members, awaited or not.
+#[test]
+fn a_loop_that_awaits_nothing_ends() {
+    run(async {
+        let items = |count: u8| as_completed((0..count).map(|n| after(1, n))).into_iter();
+        assert_eq!((items(0).take(100).count(), items(3).take(100).count()), (0, 3));
+        assert!(items(3).take(100).nth(2).is_some() && items(3).take(100).nth(3).is_none());
+        assert_eq!(items(3).take(100).skip(1).count(), 2);
+        sleep(MS * 5).await
+    });
+}
+
 /// Many who come and go, with a fixed pattern: all results are given, each once.
 #[test]
 fn a_crowd_gets_every_result_once() {

@@ -121,7 +121,7 @@ fn erased_tasks_fail_like_tasks() {
     });
 }
 
-/// A callback that is cancelled and one that panics are children that fail.
+/// A callback that is cancelled and one that panics are children that fail: what awaits it then is the task around it.
 #[test]
 fn handles_fail_like_tasks() {
     run(async {
@@ -129,7 +129,7 @@ fn handles_fail_like_tasks() {
         let timer = event_loop.call_later(FOREVER, || ());
         timer.cancel();
         assert_cancelled(gather((timer, after(1, ()))).await);
-        let panics = event_loop.call_soon(|| {
+        let panics = event_loop.call_later(MS, || {
             if true {
                 panic!("boom");
             }

@@ -152,10 +152,41 @@ fn a_stream_that_is_dropped_when_it_was_woken_wakes_the_next() {
     assert!(poll_now(first.next()).is_pending());
     let mut second = pin!(queue.get());
     assert!(poll_pinned(second.as_mut()).is_pending());
+    let mut third = pin!(queue.get());
+    assert!(poll_pinned(third.as_mut()).is_pending());
     queue.put_nowait(1).unwrap();
-    assert!(poll_pinned(second.as_mut()).is_pending(), "it is the first one's turn");
+    assert!(poll_pinned(third.as_mut()).is_pending(), "it is the first one's turn");
     drop(first);
     assert!(matches!(poll_pinned(second.as_mut()), Poll::Ready(Ok(1))));
+}
+
+/// A stream that nobody polls any more is no reason to wait: who comes after it is told, too.
+#[test]
+fn a_stream_that_is_kept_and_not_polled_holds_up_nobody() {
+    let queue = Queue::new(0);
+    let (mut first, mut other) = (queue.clone(), queue.clone());
+    assert!(poll_now(first.next()).is_pending());
+    assert!(poll_now(other.next()).is_pending());
+    let mut second = pin!(first.get());
+    assert!(poll_pinned(second.as_mut()).is_pending());
+    queue.put_nowait(1).unwrap();
+    assert!(matches!(poll_pinned(second.as_mut()), Poll::Ready(Ok(1))));
+    queue.put_nowait(2).unwrap();
+    assert_eq!(poll_now(other.next()), Poll::Ready(Some(2)));
+}
+
+/// The same for a sink.
+#[test]
+fn a_sink_that_is_kept_and_not_polled_holds_up_nobody() {
+    let queue = Queue::new(1);
+    queue.put_nowait(0).unwrap();
+    let mut first = queue.clone();
+    assert!(poll_now(first.send(1)).is_pending());
+    let mut second = pin!(queue.put(2));
+    assert!(poll_pinned(second.as_mut()).is_pending());
+    assert_eq!(queue.get_nowait().unwrap(), 0);
+    assert!(poll_pinned(second.as_mut()).is_ready());
+    assert_eq!(queue.get_nowait().unwrap(), 2);
 }
 
 #[test]
@@ -166,8 +197,10 @@ fn a_sink_that_is_dropped_when_it_was_woken_wakes_the_next() {
     assert!(poll_now(first.send(1)).is_pending());
     let mut second = pin!(queue.put(2));
     assert!(poll_pinned(second.as_mut()).is_pending());
+    let mut third = pin!(queue.put(3));
+    assert!(poll_pinned(third.as_mut()).is_pending());
     assert_eq!(queue.get_nowait().unwrap(), 0);
-    assert!(poll_pinned(second.as_mut()).is_pending(), "it is the first one's turn");
+    assert!(poll_pinned(third.as_mut()).is_pending(), "it is the first one's turn");
     drop(first);
     assert!(poll_pinned(second.as_mut()).is_ready());
     assert_eq!(queue.get_nowait().unwrap(), 2);

@@ -15,7 +15,9 @@ use std::{
 
 use crate::{
     error::{Cancelled, Canceller, Error, Result},
-    event_loop::{EventLoop, exceptions::check_loop, meta::TaskKey, running, slots, step::TaskRef, waiters::wake},
+    event_loop::{
+        EventLoop, exceptions::check_loop, meta::TaskKey, running, scope, slots, step::TaskRef, waiters::wake,
+    },
     report,
 };
 
@@ -56,6 +58,8 @@ pub(super) struct Body {
     closer: Cell<bool>,
     /// Who awaits the next item: set by a poll that is pending, cleared by the next one.
     consumer: Cell<Option<TaskKey>>,
+    /// Whether the body has received a cancellation of that one's, and has sent nothing since.
+    received: Cell<bool>,
     /// For that one: the error that the body ended with under somebody else.
     left: RefCell<Option<Error>>,
     /// Who waits to close it.
@@ -84,6 +88,7 @@ impl Body {
             ignored: Cell::new(false),
             closer: Cell::new(false),
             consumer: Cell::new(None),
+            received: Cell::new(false),
             left: RefCell::default(),
             onlookers: RefCell::default(),
         })
@@ -165,7 +170,11 @@ impl Body {
             self.turn.set(self.turn.get() + 1);
             self.wake_senders();
         }
+        let before = scope::taken();
         let polled = self.poll(cx);
+        if scope::taken() != before {
+            self.received.set(true);
+        }
         if polled.is_pending() {
             self.await_end(event_loop);
         }
@@ -175,6 +184,7 @@ impl Body {
     /// The item that the body has sent was taken.
     pub(super) fn hand_over(&self) {
         self.consumer.set(None);
+        self.received.set(false);
         self.at_send.set(true);
         self.tell_onlookers();
     }
@@ -188,6 +198,11 @@ impl Body {
     pub(super) fn consumer(&self, event_loop: &EventLoop) -> Option<TaskRef> {
         let key = self.consumer.get()?;
         event_loop.inner.tasks.borrow_mut().find(key)
+    }
+
+    /// Whether the body has received a cancellation of its consumer's, and so is in its clean-up.
+    pub(super) fn has_received(&self) -> bool {
+        self.received.get()
     }
 
     /// Nobody awaits an item.

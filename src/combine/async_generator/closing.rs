@@ -82,7 +82,7 @@ impl Closing {
             self.body.forget_consumer();
             return false;
         }
-        if consumer.cancelling() == 0 {
+        if !self.body.has_received() && !event_loop.is_told_soon(&consumer) {
             return false;
         }
         if self.watched.as_ref().is_none_or(|(watched, _)| !watched.is(&consumer)) {

@@ -19,7 +19,7 @@ impl<T, O: QueueOrder<T>> Stream for Queue<T, O> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Option<T>> {
         let this = self.get_mut();
         // The only error is that the queue was shut down.
-        this.core.poll_get(&mut this.getter, cx.waker()).map(Result::ok)
+        this.core.poll_get(&mut this.getter, cx.waker(), true).map(Result::ok)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

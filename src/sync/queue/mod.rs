@@ -48,7 +48,7 @@ use crate::{
 ///     let orders = queue.clone();
 ///     let consumer = create_task(async move {
 ///         let mut sum = 0;
-///         while let Ok(order) = orders.get().await {
+///         while let Some(order) = orders.try_next().await? {
 ///             sum += order;
 ///             orders.task_done()?;
 ///         }
@@ -161,6 +161,28 @@ impl<T, O: QueueOrder<T>> Queue<T, O> {
     /// asyncio: `Queue.get`.
     pub fn get(&self) -> QueueGet<'_, T, O> {
         QueueGet { queue: self, place: None, leaf: Leaf::new() }
+    }
+
+    /// The next item, as [`get`](Self::get), or `None` at the end: when the queue is shut down and empty.
+    ///
+    /// For loops: `while let Some(item) = queue.try_next().await? { .. }` sees a cancellation, which
+    /// `while let Ok(item) = queue.get().await` would take for the end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it takes no item.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cancelled`] if the task is cancelled while it waits.
+    ///
+    /// asyncio: `get` until `QueueShutDown`.
+    pub async fn try_next(&self) -> Result<Option<T>> {
+        match self.get().await {
+            Ok(item) => Ok(Some(item)),
+            Err(Error::QueueShutDown) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes the next item without waiting.

@@ -7,11 +7,10 @@ use std::{
 
 use crate::{
     error::{Error, Result},
-    event_loop::waiters::wake,
     sync::{
         locked,
         queue::order::Items,
-        waiters::{Line, Place},
+        waiters::{Line, Place, Wakers},
         wake_all,
     },
 };
@@ -61,38 +60,48 @@ impl<O> Core<O> {
     pub(super) fn leave_getters(&self, place: Place) {
         let mut state = self.lock();
         let waker = state.getters.leave(place);
-        let woken = if waker.is_none() && state.len > 0 { state.getters.wake_first() } else { None };
+        let woken = if waker.is_none() && state.len > 0 { state.getters.wake_next() } else { Wakers::default() };
         drop(state);
         drop(waker);
-        woken.into_iter().for_each(wake);
+        wake_all(woken);
     }
 
     /// Leaves the line of putters; who was woken wakes the next, if there is room.
     pub(super) fn leave_putters(&self, place: Place) {
         let mut state = self.lock();
         let waker = state.putters.leave(place);
-        let woken = if waker.is_none() && !self.is_full(&state) { state.putters.wake_first() } else { None };
+        let woken =
+            if waker.is_none() && !self.is_full(&state) { state.putters.wake_next() } else { Wakers::default() };
         drop(state);
         drop(waker);
-        woken.into_iter().for_each(wake);
+        wake_all(woken);
     }
 
     /// Waits in the line of putters until there is room, which is the caller's if it takes it under the same lock.
-    fn poll_room<'l>(&'l self, place: &mut Option<Place>, waker: &Waker) -> Poll<Result<MutexGuard<'l, State<O>>>> {
+    fn poll_room<'l>(
+        &'l self,
+        place: &mut Option<Place>,
+        waker: &Waker,
+        is_face: bool,
+    ) -> Poll<Result<MutexGuard<'l, State<O>>>> {
+        // Declared before the guard, and so dropped after it.
+        let _gone;
         let mut state = self.lock();
         if let Some(waiting) = place.filter(|place| !state.putters.is_woken(*place)) {
-            let old = state.putters.refresh(waiting, waker);
-            drop(state);
-            drop(old);
-            return Poll::Pending;
+            let looks = state.putters.take_nudge(waiting) && !self.is_full(&state);
+            if !looks {
+                let old = state.putters.refresh(waiting, waker);
+                drop(state);
+                drop(old);
+                return Poll::Pending;
+            }
         }
-        let gone = place.take().and_then(|place| state.putters.leave(place));
-        debug_assert!(gone.is_none(), "it was woken");
+        _gone = place.take().and_then(|place| state.putters.leave(place));
         if state.is_shut_down {
             return Poll::Ready(Err(Error::QueueShutDown));
         }
         if self.is_full(&state) {
-            *place = Some(state.putters.push(waker));
+            *place = Some(if is_face { state.putters.push_face(waker) } else { state.putters.push(waker) });
             return Poll::Pending;
         }
         Poll::Ready(Ok(state))
@@ -100,16 +109,16 @@ impl<O> Core<O> {
 
     /// Waits for room and keeps it for [`put_reserved`](Self::put_reserved).
     pub(super) fn poll_reserve(&self, place: &mut Option<Place>, waker: &Waker) -> Poll<Result<()>> {
-        self.poll_room(place, waker).map_ok(|mut state| state.reserved += 1)
+        self.poll_room(place, waker, true).map_ok(|mut state| state.reserved += 1)
     }
 
     /// Gives the place up that was reserved.
     pub(super) fn unreserve(&self) {
         let mut state = self.lock();
         state.reserved -= 1;
-        let woken = state.putters.wake_first();
+        let woken = state.putters.wake_next();
         drop(state);
-        woken.into_iter().for_each(wake);
+        wake_all(woken);
     }
 
     pub(super) fn task_done(&self) -> Result<()> {
@@ -135,26 +144,30 @@ impl<O> Core<O> {
     }
 
     /// Waits in the line of getters until there is an item.
-    pub(super) fn poll_get<T>(&self, place: &mut Option<Place>, waker: &Waker) -> Poll<Result<T>>
+    pub(super) fn poll_get<T>(&self, place: &mut Option<Place>, waker: &Waker, is_face: bool) -> Poll<Result<T>>
     where
         O: Items<T>,
     {
+        // Declared before the guard, and so dropped after it.
+        let _gone;
         let mut state = self.lock();
         if let Some(waiting) = place.filter(|place| !state.getters.is_woken(*place)) {
-            let old = state.getters.refresh(waiting, waker);
-            drop(state);
-            drop(old);
-            return Poll::Pending;
+            let looks = state.getters.take_nudge(waiting) && state.len > 0;
+            if !looks {
+                let old = state.getters.refresh(waiting, waker);
+                drop(state);
+                drop(old);
+                return Poll::Pending;
+            }
         }
-        let gone = place.take().and_then(|place| state.getters.leave(place));
-        debug_assert!(gone.is_none(), "it was woken");
+        _gone = place.take().and_then(|place| state.getters.leave(place));
         if state.len > 0 {
             return Poll::Ready(take(state));
         }
         if state.is_shut_down {
             return Poll::Ready(Err(Error::QueueShutDown));
         }
-        *place = Some(state.getters.push(waker));
+        *place = Some(if is_face { state.getters.push_face(waker) } else { state.getters.push(waker) });
         Poll::Pending
     }
 
@@ -175,7 +188,7 @@ impl<O> Core<O> {
     where
         O: Items<T>,
     {
-        self.poll_room(place, waker).map_ok(|state| {
+        self.poll_room(place, waker, false).map_ok(|state| {
             if let Some(item) = item.take() {
                 put(state, item);
             }
@@ -236,10 +249,11 @@ impl<O> Core<O> {
 /// Takes the next item, of which there is one, and tells who waits for room.
 fn take<T, O: Items<T>>(mut state: MutexGuard<'_, State<O>>) -> Result<T> {
     state.len -= 1;
+    // As in `put`.
+    let woken = WakeOnDrop(state.putters.wake_next());
     let item = state.items.pop();
-    let woken = state.putters.wake_first();
     drop(state);
-    woken.into_iter().for_each(wake);
+    drop(woken);
     // The heap of a queue whose items panicked when they were compared may have lost one.
     item.ok_or(Error::QueueEmpty)
 }
@@ -248,8 +262,17 @@ fn take<T, O: Items<T>>(mut state: MutexGuard<'_, State<O>>) -> Result<T> {
 fn put<T, O: Items<T>>(mut state: MutexGuard<'_, State<O>>, item: T) {
     state.len += 1;
     state.unfinished += 1;
+    let woken = WakeOnDrop(state.getters.wake_next());
+    // An item's `Ord` may panic, and the item is in all the same: who waits is told however this ends, after the lock.
     state.items.push(item);
-    let woken = state.getters.wake_first();
     drop(state);
-    woken.into_iter().for_each(wake);
+    drop(woken);
+}
+
+struct WakeOnDrop(Wakers);
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        wake_all(std::mem::take(&mut self.0));
+    }
 }

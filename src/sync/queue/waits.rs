@@ -50,7 +50,7 @@ impl<T, O: QueueOrder<T>> StdFuture for QueueGet<'_, T, O> {
             this.give_up();
             return Poll::Ready(Err(Error::Cancelled(cancelled)));
         }
-        let polled = this.queue.core.poll_get(&mut this.place, cx.waker());
+        let polled = this.queue.core.poll_get(&mut this.place, cx.waker(), false);
         follow(&mut this.leaf, &polled, cx);
         polled
     }
