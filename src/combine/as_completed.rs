@@ -424,7 +424,6 @@ pub struct NextCompleted<T: 'static> {
     state: Rc<State<T>>,
     leaf: Leaf,
     place: Option<Place>,
-
 }
 
 impl<T: 'static> NextCompleted<T> {

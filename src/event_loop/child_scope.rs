@@ -656,8 +656,8 @@ impl EventLoop {
     pub(super) fn spares(&self, scope: Option<ScopeKey>, task: TaskKey) -> bool {
         let has_shields = self.inner.tasks.borrow_mut().find(task).is_some_and(|task| task.has_shields());
         // The outermost shield of a task keeps the task's own marks back.
-        let shielded = has_shields
-            && scope.is_none_or(|scope| self.inner.scopes.borrow().is_shielded_inside(scope, task));
+        let shielded =
+            has_shields && scope.is_none_or(|scope| self.inner.scopes.borrow().is_shielded_inside(scope, task));
         shielded || self.lets_others_look(scope, task)
     }
 
@@ -673,15 +673,14 @@ impl EventLoop {
         }) {
             return false;
         }
-        let spared = match scope {
+        match scope {
             None => task.spare(),
             Some(key) => scopes.get_mut(key).is_some_and(|scope| {
                 scope.spared = scope.spared.saturating_add(1);
                 scope.bits &= !bit::OFFERED;
                 scope.spared <= MOST_SPARED
             }),
-        };
-        spared
+        }
     }
 
     /// A leaf begins to wait while marks are offered: it is to have its chance, in the next step.

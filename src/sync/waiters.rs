@@ -66,7 +66,13 @@ impl Line {
     }
 
     fn insert(&mut self, waker: &Waker, is_face: bool) -> Place {
-        let index = self.entries.insert(Entry { waker: Some(waker.clone()), is_face, is_nudged: false, before: self.last, next: None });
+        let index = self.entries.insert(Entry {
+            waker: Some(waker.clone()),
+            is_face,
+            is_nudged: false,
+            before: self.last,
+            next: None,
+        });
         match self.last.replace(index) {
             Some(last) => self.entries[last].next = Some(index),
             None => self.first = Some(index),

@@ -449,7 +449,8 @@ fn a_cancelled_task_that_has_let_go_does_not_hold_it_up() {
         })
         .unwrap();
     let mut numbers = kept.take().expect("it was kept");
-    let told = event_loop.run_until_complete(async { Ok((numbers.next().await, numbers.next().await.is_none())) }).unwrap();
+    let told =
+        event_loop.run_until_complete(async { Ok((numbers.next().await, numbers.next().await.is_none())) }).unwrap();
     assert!(matches!(told, (Some(Err(error)), true) if error.is_cancelled()), "what it had asked for, and the end");
     assert_eq!(record.take(), ["cleaned up"]);
 
@@ -470,7 +471,7 @@ fn a_cancelled_task_that_has_let_go_does_not_hold_it_up() {
             sleep(Duration::ZERO).await?;
             let begin = get_running_loop()?.time();
             get_running_loop()?.shutdown_asyncgens().await?;
-            assert_eq!(get_running_loop()?.time() - begin, SECOND);
+            assert_eq!(get_running_loop()?.time(), begin, "nobody waits for it");
             assert!(!task.done());
             task.cancel();
             assert!(task.await.is_err());

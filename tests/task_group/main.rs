@@ -15,6 +15,7 @@ mod entering;
 mod exception_group;
 mod failures;
 mod grace;
+mod made_midway;
 mod memory;
 mod nested;
 mod trees;

@@ -14,6 +14,7 @@ mod nested;
 mod reasons;
 mod shield;
 mod shielded;
+mod shielded_among_others;
 mod sockets;
 mod targets;
 mod threads;
