@@ -277,3 +277,52 @@ fn a_waker_is_harmless_after_its_loop_is_gone() {
     thread::spawn(move || clone.wake()).join().unwrap();
     drop(task);
 }
+
+/// Steps inside of steps, and scopes inside of those: what is current is the right one again after each, however it ends.
+#[test]
+fn eager_steps_inside_of_scopes_nest() {
+    let event_loop = new_loop();
+    let reports = silent(&event_loop);
+    let count = Rc::new(Cell::new(0));
+    let guard = dropped(&count);
+    event_loop
+        .run_until_complete(async {
+            let event_loop = asyncio::get_running_loop()?;
+            let name = || asyncio::current_task().unwrap().expect("a task runs").get_name();
+            let outer = name();
+            let limited = asyncio::timeout(Duration::from_millis(5), async {
+                let inner = event_loop.task(async move {
+                    let mine = asyncio::current_task()?.expect("a task runs");
+                    let _guard = guard;
+                    let limited = asyncio::timeout(Duration::from_millis(1), sleep(Duration::from_secs(1))).await;
+                    assert_eq!(asyncio::current_task()?, Some(mine));
+                    limited
+                });
+                let inner = inner.eager_start(true).start();
+                assert_eq!(name(), outer);
+                let panics = event_loop.task::<_>(async {
+                    if asyncio::current_task()?.is_some() {
+                        panic!("in a step inside of a step");
+                    }
+                    Ok(())
+                });
+                let panics = panics.eager_start(true).start();
+                assert_eq!(name(), outer);
+                assert!(matches!(panics.await, Err(Error::Panicked(_))));
+                // Dropped while another one is current.
+                let group = asyncio::TaskGroup::scope(async |group| {
+                    group.create_task(async { sleep(Duration::from_secs(1)).await });
+                    sleep(Duration::from_secs(1)).await
+                });
+                let raced = futures::future::select(Box::pin(group), sleep(Duration::ZERO)).await;
+                drop(raced);
+                assert!(matches!(inner.await, Err(Error::Timeout(_))));
+                sleep(Duration::from_secs(1)).await
+            });
+            assert!(matches!(limited.await, Err(Error::Timeout(_))));
+            assert_eq!(name(), outer);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!((count.get(), reports.get()), (1, 1), "the panic of a task that had not been awaited yet");
+}

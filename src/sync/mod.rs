@@ -17,7 +17,7 @@ use std::{
 };
 
 use crate::{
-    event_loop::{running, scope::Leaf, waiters::wake},
+    event_loop::{running, scope::Leaf},
     sync::waiters::Wakers,
 };
 
@@ -32,5 +32,5 @@ fn suspend(leaf: &mut Leaf, cx: &Cx<'_>) {
 }
 
 fn wake_all(wakers: Wakers) {
-    wakers.into_iter().for_each(wake);
+    wakers.wake();
 }

@@ -4,6 +4,8 @@ use std::task::Waker;
 
 use slab::Slab;
 
+use crate::event_loop::waiters::wake;
+
 /// A place in a [`Line`], kept by whoever waits there until it leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place(usize);
@@ -120,18 +122,25 @@ impl Line {
 
     /// Marks the first one who waits as woken. If that is a stream or a sink, those who come after it are nudged, too, as
     /// far as the first one who is neither: they keep their places.
+    #[inline]
     #[must_use]
     pub(super) fn wake_next(&mut self) -> Wakers {
-        let mut wakers = Wakers::default();
-        let Some(first) = self.first else { return wakers };
-        let Entry { is_face: mut nudges, mut next, .. } = self.entries[first];
-        wakers.push(self.wake_first());
-        while let Some(entry) = next.filter(|_| nudges).map(|next| &mut self.entries[next]) {
-            entry.is_nudged = true;
-            wakers.push(entry.waker.clone());
-            (nudges, next) = (entry.is_face, entry.next);
+        let Some(first) = self.first else { return Wakers::default() };
+        let Entry { is_face, next, .. } = self.entries[first];
+        let mut wakers = Wakers { first: self.wake_first(), more: Vec::new() };
+        if is_face {
+            self.nudge(next, &mut wakers.more);
         }
         wakers
+    }
+
+    #[cold]
+    fn nudge(&mut self, mut next: Option<usize>, wakers: &mut Vec<Waker>) {
+        while let Some(entry) = next.map(|next| &mut self.entries[next]) {
+            entry.is_nudged = true;
+            wakers.extend(entry.waker.clone());
+            next = entry.next.filter(|_| entry.is_face);
+        }
     }
 
     /// Whether one who waits was told to look, because who was woken may have turned to other things. Once.
@@ -174,14 +183,19 @@ pub(super) struct Wakers {
 }
 
 impl Wakers {
-    fn push(&mut self, waker: Option<Waker>) {
-        match self.first {
-            None => self.first = waker,
-            Some(_) => self.more.extend(waker),
+    /// Wakes them, in order.
+    #[inline]
+    pub(super) fn wake(self) {
+        if let Some(first) = self.first {
+            wake(first);
+        }
+        if !self.more.is_empty() {
+            self.more.into_iter().for_each(wake);
         }
     }
 
-    pub(super) fn into_iter(self) -> impl Iterator<Item = Waker> {
+    #[cfg(test)]
+    fn into_iter(self) -> impl Iterator<Item = Waker> {
         self.first.into_iter().chain(self.more)
     }
 }

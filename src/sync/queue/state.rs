@@ -272,6 +272,7 @@ fn put<T, O: Items<T>>(mut state: MutexGuard<'_, State<O>>, item: T) {
 struct WakeOnDrop(Wakers);
 
 impl Drop for WakeOnDrop {
+    #[inline]
     fn drop(&mut self) {
         wake_all(std::mem::take(&mut self.0));
     }
