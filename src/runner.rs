@@ -21,9 +21,10 @@ use crate::{
 /// Makes a loop, runs `main` in it, and closes it: the entry of a program.
 ///
 /// `main` is polled in place, so it may borrow. When it ends, tasks that are left are cancelled and awaited, async
-/// generators are closed, the default executor is shut down, and the loop is closed, whatever the result. Ctrl-C (SIGINT) cancels `main`, on the main
-/// thread, where the program has no handler of its own and SIGINT is not ignored; a second one cancels it again, a third drops it. Once `main`
-/// has ended the signal does what it did before: one that comes during the clean-up ends the process.
+/// generators are closed, the default executor is shut down, and the loop is closed, whatever the result. Ctrl-C
+/// (SIGINT) cancels `main`, on the main thread, where the program has no handler of its own and SIGINT is not ignored; a
+/// second one cancels it again, a third drops it. Once `main` has ended the signal does what it did before: one that
+/// comes during the clean-up ends the process.
 ///
 /// # Errors
 ///

@@ -122,6 +122,10 @@ where
 ///
 /// `Threads:` bound to the loop's.
 ///
+/// # Cancel safety
+///
+/// As [`as_completed`].
+///
 /// asyncio: what `asyncio.as_completed` returns.
 #[must_use = "its items are the results"]
 pub struct AsCompleted<T: 'static> {
@@ -387,6 +391,8 @@ impl<'a, T: 'static> IntoIterator for &'a mut AsCompleted<T> {
 }
 
 /// The plain iteration over an [`AsCompleted`]: as many items as there are members.
+///
+/// asyncio: the plain iteration over `asyncio.as_completed`.
 #[derive(Debug)]
 pub struct CompletedIter<T: 'static> {
     completed: AsCompleted<T>,
@@ -401,6 +407,8 @@ impl<T: 'static> Iterator for CompletedIter<T> {
 }
 
 /// The plain iteration over an [`AsCompleted`] that is kept, to go on later.
+///
+/// asyncio: the plain iteration over `asyncio.as_completed`.
 #[derive(Debug)]
 pub struct CompletedIterMut<'a, T: 'static> {
     completed: &'a mut AsCompleted<T>,
@@ -419,6 +427,8 @@ impl<T: 'static> Iterator for CompletedIterMut<'_, T> {
 /// # Cancel safety
 ///
 /// Dropped before it is ready, it leaves that result to the others that wait.
+///
+/// asyncio: an item of the plain iteration over `asyncio.as_completed`.
 #[must_use = "nothing is waited for until it is awaited"]
 pub struct NextCompleted<T: 'static> {
     state: Rc<State<T>>,
@@ -467,6 +477,8 @@ impl<T: 'static> fmt::Debug for NextCompleted<T> {
 /// # Cancel safety
 ///
 /// It never waits.
+///
+/// asyncio: an item of the asynchronous iteration over `asyncio.as_completed`.
 #[must_use = "awaiting it gives its result"]
 pub struct Completed<T: 'static> {
     child: Child<T>,
@@ -474,16 +486,22 @@ pub struct Completed<T: 'static> {
 
 impl<T: 'static> Completed<T> {
     /// The task, if it is one and was not given in its shared form.
+    ///
+    /// asyncio: has no counterpart.
     pub fn task(&self) -> Option<&Task<T>> {
         self.child.task()
     }
 
     /// The task, if it is one and was not given in its shared form.
+    ///
+    /// asyncio: has no counterpart.
     pub fn into_task(self) -> Option<Task<T>> {
         self.child.into_task()
     }
 
     /// Whether this is a handle of that task or future.
+    ///
+    /// asyncio: `is`.
     pub fn is<W: Waitable>(&self, other: &W) -> bool {
         self.child.waitable().identity() == other.identity()
     }

@@ -25,6 +25,8 @@ use crate::{
 };
 
 /// A task or a future whose end can be waited for from outside.
+///
+/// asyncio: `asyncio.Future` and what is one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be waited for from outside",
     label = "neither a task nor a future of this crate: make it one with `create_task`"

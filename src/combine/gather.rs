@@ -82,6 +82,8 @@ pub fn gather<A: GatherArgs>(awaitables: A) -> Gather<A> {
 }
 
 /// What [`gather`] gives: await it, [`start`](Self::start) it, or ask for errors as results first.
+///
+/// asyncio: what `asyncio.gather` returns. Differs: lazy.
 #[must_use = "nothing starts before it is awaited"]
 pub struct Gather<A> {
     awaitables: A,
@@ -120,6 +122,8 @@ impl<A> fmt::Debug for Gather<A> {
 }
 
 /// What [`Gather::return_exceptions`] gives: await it, or [`start`](Self::start) it.
+///
+/// asyncio: what `asyncio.gather(return_exceptions=True)` returns. Differs: lazy.
 #[must_use = "nothing starts before it is awaited"]
 pub struct GatherResults<A> {
     gather: Gather<A>,

@@ -88,6 +88,8 @@ where
 /// # Cancel safety
 ///
 /// Dropping it lets what is shielded go on.
+///
+/// asyncio: what `asyncio.shield` returns.
 #[must_use = "nobody waits until it is awaited"]
 pub struct Shield<T: 'static> {
     child: Child<T>,
@@ -159,6 +161,8 @@ impl<T: 'static> Task<T> {
 /// # Cancel safety
 ///
 /// Dropping it loses nothing.
+///
+/// asyncio: what `asyncio.shield` returns.
 #[must_use = "nobody waits until it is awaited"]
 pub struct TaskShield<'a, T: 'static> {
     task: &'a mut Task<T>,

@@ -73,6 +73,8 @@ pin_project! {
     /// # Cancel safety
     ///
     /// Dropping it drops the future inside.
+    ///
+    /// asyncio: has no counterpart.
     #[must_use = "nothing happens until it is awaited"]
     pub struct Shielded<F> {
         #[pin]

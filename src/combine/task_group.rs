@@ -216,6 +216,8 @@ impl TaskGroup {
     }
 
     /// As [`cancel`](Self::cancel), with a message for whoever sees the cancellation.
+    ///
+    /// asyncio: `TaskGroup.cancel` (3.15). Differs: has a message.
     pub fn cancel_with(&self, message: impl Into<Text>) {
         self.group.cancel(&Cancelled::by(Canceller::TaskGroup, Some(message.into())));
     }
@@ -250,6 +252,8 @@ impl TaskGroup {
 }
 
 /// What a group is made with, before it is entered.
+///
+/// asyncio: has no counterpart.
 #[derive(Clone, Debug)]
 #[must_use = "nothing runs before `scope`"]
 pub struct TaskGroupBuilder {
@@ -260,12 +264,16 @@ pub struct TaskGroupBuilder {
 impl TaskGroupBuilder {
     /// How long the body and the tasks may take, all in all: then they are cancelled, and the scope gives
     /// [`Error::Timeout`] unless something fails. `None` is without limit.
+    ///
+    /// asyncio: `async with asyncio.timeout(..), asyncio.TaskGroup()`.
     pub fn timeout(mut self, delay: impl Into<Option<Duration>>) -> Self {
         self.limit = delay.into().map_or(Limit::Never, Limit::In);
         self
     }
 
     /// As [`timeout`](Self::timeout), as a time of the loop's clock.
+    ///
+    /// asyncio: `async with asyncio.timeout_at(..), asyncio.TaskGroup()`.
     pub fn deadline(mut self, deadline: impl Into<Option<Instant>>) -> Self {
         self.limit = deadline.into().map_or(Limit::Never, Limit::At);
         self
@@ -273,6 +281,8 @@ impl TaskGroupBuilder {
 
     /// How long what is cancelled, for whatever reason, may take to clean up; then it is dropped. `None`, as it is
     /// without this, is without limit.
+    ///
+    /// asyncio: has no counterpart.
     pub fn grace(mut self, grace: impl Into<Option<Duration>>) -> Self {
         self.grace = grace.into();
         self
@@ -287,6 +297,8 @@ impl TaskGroupBuilder {
     /// # Errors
     ///
     /// Those of [`TaskGroup::scope`], and [`Error::Timeout`].
+    ///
+    /// asyncio: `async with asyncio.TaskGroup()`.
     pub async fn scope<T>(self, body: impl AsyncFnOnce(&TaskGroup) -> Result<T>) -> Result<T> {
         let event_loop = running::require()?;
         let outside = || Error::Runtime("TaskGroup cannot determine the parent task".into());

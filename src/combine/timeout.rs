@@ -142,6 +142,8 @@ pin_project! {
     /// # Cancel safety
     ///
     /// That of the future inside.
+    ///
+    /// asyncio: the block of `asyncio.timeout`, and `asyncio.wait_for`.
     #[must_use = "nothing happens until it is awaited"]
     pub struct TimeoutFuture<F> {
         #[pin]

@@ -27,6 +27,8 @@ use crate::{
 };
 
 /// When [`wait`] returns.
+///
+/// asyncio: the values of `return_when`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ReturnWhen {
     /// When any of them has ended.
@@ -90,6 +92,8 @@ pub fn wait<W: Waitable>(awaitables: impl IntoIterator<Item = W>) -> Wait<W> {
 }
 
 /// What [`wait`] gives: await it, after saying how long and for which.
+///
+/// asyncio: what `asyncio.wait` returns.
 #[must_use = "nothing is waited for until it is awaited"]
 pub struct Wait<W> {
     awaitables: Vec<W>,
@@ -135,6 +139,8 @@ impl<W> fmt::Debug for Wait<W> {
 /// # Cancel safety
 ///
 /// As [`wait`].
+///
+/// asyncio: what `asyncio.wait` returns.
 pub struct Waiting<W: Waitable> {
     /// Taken at the end.
     wait: Option<Wait<W>>,

@@ -59,6 +59,8 @@ impl ExceptionGroup {
     }
 
     /// The errors that are no groups, of this one and those inside, in order.
+    ///
+    /// asyncio: has no counterpart.
     pub fn leaves(&self) -> impl Iterator<Item = &Error> {
         let mut levels = vec![self.exceptions.iter()];
         std::iter::from_fn(move || {

@@ -66,6 +66,8 @@ impl AnyTask {
 
     /// Cancels the task, and drops its coroutine if it has not ended after `grace`; see
     /// [`Task::cancel_with_grace`](crate::Task::cancel_with_grace).
+    ///
+    /// asyncio: has no counterpart.
     pub fn cancel_with_grace(&self, grace: Duration) -> bool {
         self.task.cancel_with_grace(running::reason(&self.task.shared, None), grace)
     }

@@ -236,6 +236,8 @@ impl fmt::Debug for Barrier {
 /// # Cancel safety
 ///
 /// Dropping it takes its task out of the count.
+///
+/// asyncio: the coroutine `Barrier.wait`.
 #[derive(Debug)]
 #[must_use = "nothing is waited for until it is awaited"]
 pub struct BarrierWait<'a> {

@@ -203,6 +203,8 @@ impl fmt::Debug for Condition {
 /// # Cancel safety
 ///
 /// Dropping it midway leaves the lock alone, and passes on a notification that it has had.
+///
+/// asyncio: the coroutine `Condition.wait`.
 #[derive(Debug)]
 #[must_use = "nothing is waited for until it is awaited"]
 pub struct ConditionWait<'a> {

@@ -129,6 +129,8 @@ impl fmt::Debug for Event {
 /// # Cancel safety
 ///
 /// Dropping it loses nothing.
+///
+/// asyncio: the coroutine `Event.wait`.
 #[derive(Debug)]
 #[must_use = "nothing is waited for until it is awaited"]
 pub struct EventWait<'a> {

@@ -25,7 +25,8 @@ use crate::{
 ///
 /// It is fair: those who wait acquire it in the order in which they came. When it is released the first of them is
 /// woken and acquires it one iteration later; meanwhile [`locked`](Self::locked) is false, and whoever comes joins the
-/// end of the line. It guards no value; keep that in a `RefCell` or `Cell` beside it.
+/// end of the line. It guards no value: keep that beside it, in a
+/// `RefCell` or `Cell` on one thread, in an atomic or a `std::sync::Mutex` across threads.
 ///
 /// `Threads:` may cross them and be shared by them; the tasks that wait may belong to several loops.
 ///
@@ -200,6 +201,8 @@ impl fmt::Debug for Lock {
 /// # Cancel safety
 ///
 /// Dropping it gives up the place in the line; if it was its turn, the next one is woken.
+///
+/// asyncio: the coroutine `Lock.acquire`.
 #[derive(Debug)]
 #[must_use = "nothing is acquired until it is awaited"]
 pub struct LockAcquire<'a> {

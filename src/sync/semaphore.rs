@@ -237,6 +237,8 @@ impl Semaphore {
     }
 
     /// As [`try_acquire`](Self::try_acquire), with a permit that borrows nothing.
+    ///
+    /// asyncio: has no counterpart.
     pub fn try_acquire_owned(&self) -> Option<OwnedSemaphorePermit> {
         self.try_acquire()?.forget();
         Some(OwnedSemaphorePermit { core: self.core.clone(), held: true })
@@ -352,6 +354,8 @@ impl fmt::Debug for BoundedSemaphore {
 /// # Cancel safety
 ///
 /// Dropping it gives up the place in the line; a permit that it was given goes to the next one.
+///
+/// asyncio: the coroutine `Semaphore.acquire`.
 #[must_use = "nothing is acquired until it is awaited"]
 pub struct SemaphoreAcquire<'a> {
     core: &'a Core,

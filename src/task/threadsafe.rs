@@ -69,8 +69,9 @@ where
 impl ThreadsafeLoop {
     /// Lets the loop run a coroutine; the future gives its result to whoever waits, on any thread.
     ///
-    /// Takes a `Send` future, or a `Send` closure that makes one that need not be. It runs in a copy of the caller's
-    /// context. Cancelling the future cancels the task. On a closed loop the coroutine is dropped and the future gives
+    /// Takes a `Send` future, or a `Send` closure that makes one that need not be: `async move || { .. }` for what holds
+    /// task groups, `gather`, `wait`, `as_completed` or generators, which are bound to their loop. It runs in a copy of
+    /// the caller's context. Cancelling the future cancels the task. On a closed loop the coroutine is dropped and the future gives
     /// [`Error::Runtime`](crate::Error::Runtime).
     ///
     /// # Examples

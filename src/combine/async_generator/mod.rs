@@ -100,7 +100,8 @@ pub fn async_generator<T: 'static>(body: impl AsyncFnOnce(Yielder<T>) -> Result<
 /// # Cancel safety
 ///
 /// What the body awaits while the stream is polled takes the cancellation of the task that polls. If a poll is given up,
-/// because `next()` is dropped before its end, the body stays where it is, and the next poll goes on.
+/// because `next()` is dropped before its end, the body stays where it is, and the next poll goes on. A `timeout` around
+/// an item cancels the body, which as a rule ends it: for a limit on idle times use `select!` with a `sleep`.
 ///
 /// # Errors
 ///

@@ -27,6 +27,8 @@ use crate::{
 /// # Cancel safety
 ///
 /// Dropping it takes no item; if it was its turn, the next one is woken.
+///
+/// asyncio: the coroutine `Queue.get`.
 #[must_use = "nothing is taken until it is awaited"]
 pub struct QueueGet<'a, T, O = Fifo<T>> {
     pub(super) queue: &'a Queue<T, O>,
@@ -77,6 +79,8 @@ impl<T, O> fmt::Debug for QueueGet<'_, T, O> {
 /// # Cancel safety
 ///
 /// Dropping it before it is done drops the item.
+///
+/// asyncio: the coroutine `Queue.put`.
 #[must_use = "nothing is put until it is awaited"]
 pub struct QueuePut<'a, T, O = Fifo<T>> {
     pub(super) queue: &'a Queue<T, O>,
@@ -132,6 +136,8 @@ impl<T, O> fmt::Debug for QueuePut<'_, T, O> {
 /// # Cancel safety
 ///
 /// Dropping it loses nothing.
+///
+/// asyncio: the coroutine `Queue.join`.
 #[must_use = "nothing is waited for until it is awaited"]
 pub struct QueueJoin<'a, T, O = Fifo<T>> {
     pub(super) queue: &'a Queue<T, O>,
