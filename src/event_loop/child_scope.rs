@@ -464,35 +464,46 @@ impl EventLoop {
         drop(scopes);
         let task = self.inner.tasks.borrow_mut().find(task);
         task.iter().for_each(|task| task.raise());
-        match self.forward_cancel(Scope::Child(key), &reason) {
+        self.deliver(Scope::Child(key), reason);
+    }
+
+    /// Forwards a cancellation of `first` to what is awaited, or marks who has to take it.
+    pub(super) fn deliver(&self, first: Scope, reason: Cancelled) {
+        let find = |key| self.inner.tasks.borrow_mut().find(key);
+        match self.forward_cancel(first, &reason) {
+            Forwarded::Accepted(Scope::Task(key)) => {
+                find(key).into_iter().for_each(|task| task.note_forwarded(reason.clone()));
+            }
+            Forwarded::Nowhere(Scope::Task(key)) => {
+                find(key).into_iter().for_each(|task| task.mark_and_wake(reason.clone()));
+            }
             Forwarded::Accepted(Scope::Child(key)) => {
                 if let Some(scope) = self.inner.scopes.borrow_mut().get_mut(key) {
                     scope.bits |= bit::FORWARDED;
                     scope.reason = reason;
                 }
             }
-            Forwarded::Nowhere(Scope::Child(key)) => {
-                if let Some(scope) = self.inner.scopes.borrow_mut().get_mut(key) {
-                    scope.mark(reason);
-                }
-                if let Some(task) = task {
-                    let scopes = self.inner.scopes.borrow();
-                    let wakers = task.foreign_within(|inside| scopes.is_within(inside, key));
-                    drop(scopes);
-                    task.waker().wake_by_ref();
-                    wakers.into_iter().for_each(wake);
-                }
-            }
-            Forwarded::Accepted(Scope::Task(key)) => {
-                let awaited = self.inner.tasks.borrow_mut().find(key);
-                awaited.into_iter().for_each(|awaited| awaited.note_forwarded(reason.clone()));
-            }
-            Forwarded::Nowhere(Scope::Task(key)) => {
-                let awaited = self.inner.tasks.borrow_mut().find(key);
-                awaited.into_iter().for_each(|awaited| awaited.mark_and_wake(reason.clone()));
-            }
+            Forwarded::Nowhere(Scope::Child(key)) => self.mark_scope(key, reason),
             Forwarded::Passed => {}
         }
+    }
+
+    /// Marks a scope, and wakes those who wait in it.
+    fn mark_scope(&self, key: ScopeKey, reason: Cancelled) {
+        let task = match self.inner.scopes.borrow_mut().get_mut(key) {
+            Some(scope) => {
+                scope.mark(reason);
+                scope.task
+            }
+            None => return,
+        };
+        let task = self.inner.tasks.borrow_mut().find(task);
+        let Some(task) = task else { return };
+        let scopes = self.inner.scopes.borrow();
+        let wakers = task.foreign_within(|inside| scopes.is_within(inside, key));
+        drop(scopes);
+        task.waker().wake_by_ref();
+        wakers.into_iter().for_each(wake);
     }
 
     /// Lets the scope be cancelled at `deadline`, in the next iteration if that is past, or never.

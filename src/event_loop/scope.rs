@@ -425,18 +425,7 @@ impl TaskRef {
         if self.is_done() {
             return;
         }
-        match event_loop.forward_cancel(Scope::Task(self.key()), &reason) {
-            Forwarded::Accepted(Scope::Task(key)) => {
-                let task = event_loop.inner.tasks.borrow_mut().find(key);
-                task.into_iter().for_each(|task| task.note_forwarded(reason.clone()));
-            }
-            Forwarded::Nowhere(Scope::Task(key)) => {
-                let task = event_loop.inner.tasks.borrow_mut().find(key);
-                task.into_iter().for_each(|task| task.mark_and_wake(reason.clone()));
-            }
-            // A chain that begins with a task ends with one.
-            Forwarded::Accepted(Scope::Child(_)) | Forwarded::Nowhere(Scope::Child(_)) | Forwarded::Passed => {}
-        }
+        event_loop.deliver(Scope::Task(self.key()), reason);
     }
 
     pub(super) fn mark_and_wake(&self, reason: Cancelled) {
