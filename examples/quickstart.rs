@@ -6,13 +6,15 @@
 use std::{
     cell::{Cell, RefCell},
     io::{self, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     rc::Rc,
     thread,
     time::{Duration, Instant},
 };
 
-use asyncio::{Error, EventLoop, Result, ThreadsafeFuture, create_task, get_running_loop, sleep};
+use asyncio::{
+    Error, EventLoop, Protocol, Result, Server, ThreadsafeFuture, Transport, create_task, get_running_loop, sleep,
+};
 
 const CLIENTS: usize = 100;
 /// Each client sends this much, this often, and wants it back before it goes on.
@@ -20,36 +22,45 @@ const CHUNK: usize = 16 * 1024;
 const CHUNKS: usize = 4;
 const TICK: Duration = Duration::from_millis(5);
 
-/// What the server has done. Coroutines stay on one thread: no lock, no atomics.
+/// What the server has done. Protocols stay on one thread: no lock, no atomics.
 #[derive(Default)]
 struct Served {
     connections: Cell<usize>,
     bytes: Cell<usize>,
 }
 
-/// Accepts connections until it is cancelled, with a task for each.
-async fn serve(listener: TcpListener, served: Rc<Served>) -> Result<()> {
-    let event_loop = get_running_loop()?;
-    listener.set_nonblocking(true)?;
-    loop {
-        let (connection, _address) = event_loop.sock_accept(&listener).await?;
-        served.connections.set(served.connections.get() + 1);
-        create_task(echo(TcpStream::from(connection), served.clone()));
+/// Sends back what comes, until the other side has ended: one for each connection.
+struct Echo {
+    served: Rc<Served>,
+    transport: Option<Transport>,
+}
+
+impl Protocol for Echo {
+    fn connection_made(&mut self, transport: &Transport) {
+        self.served.connections.set(self.served.connections.get() + 1);
+        self.transport = Some(transport.clone());
+    }
+
+    fn data_received(&mut self, data: &[u8]) {
+        if let Some(transport) = &self.transport {
+            transport.write(data);
+            self.served.bytes.set(self.served.bytes.get() + data.len());
+        }
+    }
+
+    fn connection_lost(&mut self, _error: Option<&Error>) {
+        self.transport = None;
     }
 }
 
-/// Sends back what comes, until the other side has ended.
-async fn echo(connection: TcpStream, served: Rc<Served>) -> Result<()> {
-    let event_loop = get_running_loop()?;
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        let count = event_loop.sock_recv_into(&connection, &mut buffer).await?;
-        if count == 0 {
-            return Ok(());
-        }
-        event_loop.sock_sendall(&connection, &buffer[..count]).await?;
-        served.bytes.set(served.bytes.get() + count);
-    }
+async fn serve(address: SocketAddr, served: Rc<Served>) -> Result<Server> {
+    let factory = move || Echo { served: served.clone(), transport: None };
+    get_running_loop()?.create_server(factory, address).backlog(CLIENTS as u32).await
+}
+
+fn address_of(server: &Server) -> Result<SocketAddr> {
+    let address = server.sockets().first().and_then(|socket| socket.address().as_inet());
+    address.ok_or_else(|| Error::other("the server is closed"))
 }
 
 /// A client that knows nothing of event loops: a thread, a blocking socket. Gives how many bytes it checked.
@@ -78,9 +89,9 @@ fn tick(event_loop: &EventLoop, ticks: &Rc<Cell<u32>>) {
 /// The server under 100 clients.
 async fn serve_clients() -> Result<String> {
     let begin = Instant::now();
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let (address, served) = (listener.local_addr()?, Rc::new(Served::default()));
-    let server = create_task(serve(listener, served.clone()));
+    let served = Rc::new(Served::default());
+    let server = serve(SocketAddr::from(([127, 0, 0, 1], 0)), served.clone()).await?;
+    let address = address_of(&server)?;
 
     let clients: Vec<ThreadsafeFuture<usize>> = (0..CLIENTS)
         .map(|number| {
@@ -96,7 +107,8 @@ async fn serve_clients() -> Result<String> {
     for done in clients {
         checked += done.await?; // the threads wake this task
     }
-    server.cancel();
+    server.close();
+    server.wait_closed().await?; // the last connection has ended
     if (served.connections.get(), served.bytes.get()) != (CLIENTS, checked) {
         return Err(Error::other("the server and its clients do not agree"));
     }
@@ -164,10 +176,14 @@ fn main() -> Result<()> {
         [command, address] if command == "serve" => address,
         _ => return Err(Error::Value("nothing, or: serve 127.0.0.1:8888".into())),
     };
-    let listener = TcpListener::bind(address)?;
-    let address = listener.local_addr()?;
-    println!("echoing on {address}; try: nc {} {}; Ctrl-C ends it", address.ip(), address.port());
-    match asyncio::run(serve(listener, Rc::default())) {
+    let address: SocketAddr = address.parse().map_err(Error::other)?;
+    let served = asyncio::run(async {
+        let server = serve(address, Rc::default()).await?;
+        let address = address_of(&server)?;
+        println!("echoing on {address}; try: nc {} {}; Ctrl-C ends it", address.ip(), address.port());
+        server.serve_forever().await
+    });
+    match served {
         Err(Error::KeyboardInterrupt) => println!("\ninterrupted"),
         other => other?,
     }

@@ -25,3 +25,51 @@ pub(crate) const RESOLVER_THREADS: usize = 4;
 /// The environment variable that switches debug mode on when it is set to anything but nothing
 /// (asyncio: `PYTHONASYNCIODEBUG`).
 pub(crate) const DEBUG_VARIABLE: &str = "ASYNCIO_DEBUG";
+
+/// Where a transport's protocol is told to pause writing, in bytes (asyncio: 64 KiB, `DEFAULT_LIMIT`).
+pub(crate) const HIGH_WATER: usize = 64 << 10;
+
+/// What a loop's transports read into, in bytes, one for all of them (asyncio: `max_size`, 256 KiB).
+pub(crate) const READ_BUFFER: usize = 256 << 10;
+
+/// A write buffer up to this capacity, in bytes, is kept by its loop for the next transport that needs one.
+pub(crate) const SPARE_BUFFER: usize = 1 << 20;
+
+/// How many of them are kept.
+pub(crate) const SPARE_BUFFERS: usize = 16;
+
+/// What each datagram that waits to be sent counts in a buffer's size beside its data, in bytes (asyncio: 8).
+pub(crate) const DATAGRAM_HEADER: usize = 8;
+
+/// For how many waiting datagrams an endpoint keeps the room once they are sent.
+pub(crate) const KEPT_DATAGRAMS: usize = 64;
+
+/// How many datagrams an endpoint receives in one turn at most, so that others have theirs (asyncio: one).
+pub(crate) const DATAGRAMS_PER_TURN: usize = 64;
+
+/// How long a call to a unix socket whose queue is full waits before it is tried again: the system tells nobody when
+/// there is room.
+pub(crate) const BUSY_DELAY: Duration = Duration::from_millis(2);
+
+/// How many pieces of data go into one vectored write.
+pub(crate) const PIECES_PER_WRITE: usize = 128;
+
+/// How long a server does not accept after it ran out of descriptors or memory (asyncio: `ACCEPT_RETRY_DELAY`, 1 s).
+pub(crate) const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// How many connections may wait to be accepted, unless a server says otherwise (asyncio: 100).
+pub(crate) const BACKLOG: u32 = 100;
+
+/// How long a connect waits for one address before it tries the next one beside it (RFC 8305: 250 ms).
+pub(crate) const HAPPY_EYEBALLS_DELAY: Duration = Duration::from_millis(250);
+
+/// What a protocol that is borrowed could not be told is tried again after this time, which doubles up to the second.
+pub(crate) const FIRST_RETRY: Duration = Duration::from_millis(1);
+pub(crate) const LAST_RETRY: Duration = Duration::from_millis(100);
+
+/// What a file is sent by where the system does not do it itself, in bytes
+/// (asyncio: `SENDFILE_FALLBACK_READBUFFER_SIZE`).
+pub(crate) const SENDFILE_FALLBACK_READBUFFER_SIZE: usize = 256 << 10;
+
+/// How much of a file the system sends in one turn, in bytes: the others have theirs within a millisecond.
+pub(crate) const SENDFILE_PER_TURN: usize = 1 << 20;

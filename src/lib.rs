@@ -37,6 +37,10 @@
 //! | waiting for each other | [`Lock`], [`Event`], [`Condition`], [`Semaphore`], [`BoundedSemaphore`], [`Barrier`] |
 //! | queues | [`Queue`], [`LifoQueue`], [`PriorityQueue`] |
 //! | other threads | [`ThreadsafeLoop`], [`ThreadsafeFuture`], [`to_thread`], [`EventLoop::run_in_executor`] |
+//! | connections | [`EventLoop::create_connection`], [`EventLoop::create_unix_connection`], [`Transport`], [`Protocol`], [`BufferedProtocol`] |
+//! | servers | [`EventLoop::create_server`], [`EventLoop::create_unix_server`], [`Server`], [`EventLoop::connect_accepted_socket`] |
+//! | datagrams | [`EventLoop::create_datagram_endpoint`], [`DatagramTransport`], [`DatagramProtocol`] |
+//! | pipes, files | [`EventLoop::connect_read_pipe`], [`EventLoop::connect_write_pipe`], [`EventLoop::sendfile`], [`EventLoop::sock_sendfile`] |
 //! | sockets | [`EventLoop::sock_recv`] and its kin, [`EventLoop::add_reader`], [`EventLoop::getaddrinfo`] |
 //! | signals | [`EventLoop::add_signal_handler`] |
 //! | contexts | [`ContextVar`], [`Context`], [`copy_context`] |
@@ -50,11 +54,13 @@
 //! | level | module | what |
 //! |--:|---|---|
 //! | 8 | `runner` | `run`, `Runner`, `block_on` |
-//! | 6 | `net` | sockets and names |
+//! | 6 | `net` | openers of transports, servers, files, plain sockets, names |
 //! | 5 | `combine` | sleep, timeouts, groups, `gather` and its kin, generators, `to_thread` |
 //! |   | `sync` | locks, events, conditions, semaphores, barriers, queues |
+//! |   | `endpoints` | transports over descriptors |
 //! | 4 | `task`, `executor` | `Task`, `run_until_complete`; `run_in_executor` |
 //! | 3 | `future`, `signals` | `Future`; `add_signal_handler` |
+//! |   | `transport` | handles, protocols, water marks, bytes waiting to go |
 //! | 2 | `event_loop` | what runs next, when to sleep, who is cancelled |
 //! | 1 | `sys` | the system; `unsafe` lives here and in `event_loop/step.rs`, nowhere else |
 //! | 0 | `error`, `constants`, `clock`, `context`, `report` | words everybody uses |
@@ -64,6 +70,7 @@ mod clock;
 mod combine;
 mod constants;
 mod context;
+mod endpoints;
 mod error;
 mod event_loop;
 mod executor;
@@ -75,6 +82,7 @@ mod signals;
 mod sync;
 mod sys;
 mod task;
+mod transport;
 
 pub use crate::{
     clock::{Clock, MonotonicClock, VirtualClock},
@@ -107,7 +115,19 @@ pub use crate::{
         threadsafe_future::{ThreadsafeFuture, ThreadsafeSetter},
     },
     future::{Future, callbacks::CallbackToken, shared::SharedFuture, wrap::wrap_future},
-    net::resolve::GetAddrInfo,
+    net::{
+        connect::{ConnectAcceptedSocket, CreateConnection},
+        datagram::CreateDatagramEndpoint,
+        listen::CreateServer,
+        open::OpenStream,
+        resolve::GetAddrInfo,
+        sendfile::{
+            SockSendfile, Sendfile,
+            source::{Reader, SendfileSource},
+        },
+        server::{Server, ServerSocket},
+        unix::{CreateUnixConnection, CreateUnixServer, ToUnixAddress},
+    },
     report::AnyFuture,
     runner::{Runner, block_on, run},
     sync::{
@@ -137,6 +157,12 @@ pub use crate::{
         },
         shared::{SharedTask, TaskOutcome},
         threadsafe::{IntoCoroutine, IsClosure, IsFuture, run_coroutine_threadsafe},
+    },
+    transport::{
+        Transport,
+        datagram::{DatagramProtocol, DatagramTransport, ToDestination},
+        extra_info::{ExtraInfo, PEERNAME, PIPE, SOCKET, SOCKNAME},
+        protocol::{BufferedProtocol, IsBufferedProtocol, IsProtocol, Protocol, StreamProtocol},
     },
 };
 
@@ -265,6 +291,8 @@ const _: () = {
     send_and_sync::<AnyFuture>();
     send_and_sync::<Address>();
     send_and_sync::<ThreadPool>();
+    send_and_sync::<Server>();
+    send_and_sync::<ServerSocket>();
 };
 
 /// What a loop waits with, and what a selector of one's own is made of.
@@ -288,6 +316,9 @@ pub mod prelude {
         to_thread, wait, wait_for, wrap_future,
     };
 }
+
+#[cfg(feature = "tls")]
+pub use crate::net::options::SslContext;
 
 /// The README's program is a doc test.
 #[cfg(doctest)]

@@ -9,6 +9,7 @@ pub(crate) mod tasks;
 pub(crate) mod threads;
 pub(crate) mod timers;
 pub(crate) mod together;
+pub(crate) mod transports;
 
 use std::{future::Future, rc::Rc, time::Duration};
 

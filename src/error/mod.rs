@@ -77,6 +77,11 @@ pub enum Error {
     Io(Arc<IoError>),
     /// A name could not be resolved. (`socket.gaierror`)
     Resolve(Arc<ResolveError>),
+    /// TLS: a handshake, a certificate or a record was not as it must be. (`ssl.SSLError`)
+    Ssl(Text),
+    /// The system cannot send this file by itself, and sending it another way was ruled out.
+    /// (`asyncio.SendfileNotAvailableError`)
+    SendfileNotAvailable(Text),
     /// `get_nowait` on a queue that has nothing: wait with `get`, or come back later. (`asyncio.QueueEmpty`)
     QueueEmpty,
     /// `put_nowait` on a queue that has no room: wait with `put`, or come back later. (`asyncio.QueueFull`)
@@ -122,6 +127,10 @@ pub enum ErrorKind {
     Io,
     /// See [`Error::Resolve`].
     Resolve,
+    /// [`Error::Ssl`]
+    Ssl,
+    /// [`Error::SendfileNotAvailable`]
+    SendfileNotAvailable,
     /// See [`Error::QueueEmpty`].
     QueueEmpty,
     /// See [`Error::QueueFull`].
@@ -231,6 +240,8 @@ impl Error {
             Error::Timeout(_) => ErrorKind::Timeout,
             Error::Io(_) => ErrorKind::Io,
             Error::Resolve(_) => ErrorKind::Resolve,
+            Error::Ssl(_) => ErrorKind::Ssl,
+            Error::SendfileNotAvailable(_) => ErrorKind::SendfileNotAvailable,
             Error::QueueEmpty => ErrorKind::QueueEmpty,
             Error::QueueFull => ErrorKind::QueueFull,
             Error::QueueShutDown => ErrorKind::QueueShutDown,
@@ -314,6 +325,8 @@ impl fmt::Display for Error {
             | Error::Lookup(text)
             | Error::Timeout(text)
             | Error::BrokenBarrier(text)
+            | Error::Ssl(text)
+            | Error::SendfileNotAvailable(text)
             | Error::Panicked(text) => f.write_str(text),
             Error::QueueEmpty => f.write_str("the queue is empty"),
             Error::QueueFull => f.write_str("the queue is full"),

@@ -9,6 +9,7 @@ pub(crate) mod handle;
 mod handshake;
 pub(crate) mod meta;
 pub(crate) mod observers;
+pub(crate) mod owned;
 mod pages;
 pub(crate) mod repeated;
 pub(crate) mod running;
@@ -280,6 +281,7 @@ impl EventLoop {
             self.drop_guarded(move || match entry {
                 TimerEntry::Handle(handle) => handle.discard(),
                 TimerEntry::Waker(waker) => drop(waker),
+                TimerEntry::Io(handler, _) => drop(handler),
                 TimerEntry::Expire(_) | TimerEntry::Kill(_) | TimerEntry::Child(_) => {}
             });
         }

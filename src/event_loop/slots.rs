@@ -10,7 +10,9 @@ pub(crate) const SIGNALS: SlotIndex = SlotIndex(0);
 pub(crate) const EXECUTOR: SlotIndex = SlotIndex(1);
 pub(crate) const RESOLVER: SlotIndex = SlotIndex(2);
 pub(crate) const ASYNC_GENERATORS: SlotIndex = SlotIndex(3);
-const COUNT: usize = 4;
+pub(crate) const IO_BUFFERS: SlotIndex = SlotIndex(4);
+pub(crate) const SERVERS: SlotIndex = SlotIndex(5);
+const COUNT: usize = 6;
 
 #[derive(Default)]
 pub(crate) struct Slots {

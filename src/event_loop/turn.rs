@@ -21,6 +21,7 @@ use crate::{
         handle::{Handle, RunHandle, TimerHandle},
         meta::{TaskKey, TaskMeta},
         observers::Member,
+        owned::{IoEvent, IoHandler},
         running,
         threadsafe::{Call, Job, check_process, closed},
         threadsafe_future::ThreadsafeFuture,
@@ -34,6 +35,8 @@ use crate::{
 pub(crate) enum Ready {
     Step(Runnable<TaskMeta>),
     Handle(Rc<dyn RunHandle>),
+    /// Something is to be done for a descriptor that a transport or server owns.
+    Io(Rc<dyn IoHandler>, IoEvent),
     Call(Call),
     /// Something that is observed has ended in the iteration before.
     Child(Member),
@@ -55,6 +58,7 @@ pub(crate) enum TimerEntry {
     Kill(TaskKey),
     /// Of an observer: its own deadline.
     Child(Member),
+    Io(Rc<dyn IoHandler>, IoEvent),
 }
 
 impl EventLoop {
@@ -331,6 +335,7 @@ impl EventLoop {
             match entry {
                 TimerEntry::Handle(handle) => self.push(Ready::Handle(handle)),
                 TimerEntry::Waker(waker) => wake(waker),
+                TimerEntry::Io(handler, event) => self.push(Ready::Io(handler, event)),
                 TimerEntry::Expire(key) => self.push(Ready::Expire(key)),
                 TimerEntry::Kill(key) => self.push(Ready::Kill(key)),
                 TimerEntry::Child(member) => self.push(Ready::Child(member)),
@@ -402,6 +407,7 @@ impl EventLoop {
         match item {
             Ready::Step(runnable) => self.run_step(runnable),
             Ready::Handle(handle) => handle.run(self),
+            Ready::Io(handler, event) => handler.run(self, event),
             Ready::Call(call) => call.run(self),
             Ready::Child(member) => self.tell_observer(member),
             Ready::Expire(key) => self.expire_scope(key),
@@ -427,6 +433,10 @@ impl EventLoop {
                 Some(created) => Box::new(move || format!("<Handle created at {created}>")),
                 None => Box::new(|| "<Handle from another thread>".into()),
             },
+            Ready::Io(handler, _) => {
+                let handler = handler.clone();
+                Box::new(move || handler.describe())
+            }
             Ready::Child(_) | Ready::Expire(_) | Ready::Kill(_) | Ready::Stop | Ready::Keep(_) => {
                 Box::new(|| "<Handle of the event loop>".into())
             }

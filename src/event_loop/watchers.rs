@@ -18,6 +18,7 @@ use crate::{
         EventLoop,
         child_scope::ScopeKey,
         meta::TaskKey,
+        owned::Owned,
         repeated::{Repeated, RepeatedHandle},
         threadsafe::{check_process, closed},
         turn::Ready,
@@ -148,15 +149,21 @@ pub(crate) struct Watchers {
     /// How many of them hold a virtual clock.
     foreground: usize,
     last_wait: u64,
+    /// The descriptors that transports and servers own.
+    pub(super) owned: Owned,
 }
 
 impl Watchers {
     pub(crate) fn is_empty(&self) -> bool {
-        self.watched == 0
+        self.watched == 0 && self.owned.watched == 0
     }
 
     pub(crate) fn holds_clock(&self) -> bool {
-        self.foreground > 0
+        self.foreground > 0 || self.owned.foreground > 0
+    }
+
+    pub(super) fn is_known(&self, fd: RawFd) -> bool {
+        usize::try_from(fd).is_ok_and(|index| self.sources.get(index).is_some_and(Option::is_some))
     }
 
     fn get(&mut self, fd: RawFd) -> Option<&mut Source> {
@@ -216,7 +223,7 @@ fn arm(selector: &mut dyn Selector, fd: RawFd, known: bool, all: Plan, alone: Pl
     }
 }
 
-fn key_of(fd: RawFd) -> io::Result<usize> {
+pub(super) fn key_of(fd: RawFd) -> io::Result<usize> {
     usize::try_from(fd).map_err(|_| Error::Value(format!("Invalid file descriptor: {fd}").into()).into())
 }
 
@@ -245,7 +252,8 @@ impl EventLoop {
     /// # Errors
     ///
     /// [`Error::Io`] if the descriptor cannot be watched (EBADF: not open, EPERM: a regular file); [`Error::Runtime`]
-    /// if the loop is closed, if this is a forked child of its process, or if a `sock_*` call is waiting to read.
+    /// if the loop is closed, if this is a forked child of its process, if a `sock_*` call is waiting to read, or if the
+    /// descriptor is used by a transport or server.
     ///
     /// # Examples
     ///
@@ -276,11 +284,11 @@ impl EventLoop {
     ///
     /// # Errors
     ///
-    /// None at present; a transport's descriptor will be [`Error::Runtime`].
+    /// [`Error::Runtime`] "used by transport" for a descriptor that a transport or server owns.
     ///
     /// asyncio: `loop.remove_reader`.
     pub fn remove_reader(&self, fd: &impl AsRawFd) -> Result<bool> {
-        Ok(self.remove_watch(fd.as_raw_fd(), Direction::Read))
+        self.remove_watch(fd.as_raw_fd(), Direction::Read)
     }
 
     /// Calls `callback` in every iteration in which `fd` is writable; as [`add_reader`](Self::add_reader) otherwise.
@@ -299,11 +307,11 @@ impl EventLoop {
     ///
     /// # Errors
     ///
-    /// None at present; a transport's descriptor will be [`Error::Runtime`].
+    /// [`Error::Runtime`] "used by transport" for a descriptor that a transport or server owns.
     ///
     /// asyncio: `loop.remove_writer`.
     pub fn remove_writer(&self, fd: &impl AsRawFd) -> Result<bool> {
-        Ok(self.remove_watch(fd.as_raw_fd(), Direction::Write))
+        self.remove_watch(fd.as_raw_fd(), Direction::Write)
     }
 
     /// Says whether a wait for `fd` lets a virtual clock go on (`true`) or holds it (`false`, the rule).
@@ -316,7 +324,10 @@ impl EventLoop {
         let fd = fd.as_raw_fd();
         // The table grows up to the largest number, so it must be a real one.
         if is_open(fd) {
-            self.inner.watchers.borrow_mut().change(fd, |source| source.background = background);
+            let mut watchers = self.inner.watchers.borrow_mut();
+            if !watchers.owned.set_background(fd, background) {
+                watchers.change(fd, |source| source.background = background);
+            }
         }
     }
 
@@ -329,16 +340,18 @@ impl EventLoop {
     ) -> Result<()> {
         self.check_open()?;
         check_process(&self.inner.shared)?;
+        self.refuse_owned(fd)?;
         let handle = RepeatedHandle::repeated(self, callback, created, Some(fd));
         self.refuse_second_wait(fd, direction)?;
         self.put_watch(fd, direction, Watch::Callback(handle))
     }
 
-    fn remove_watch(&self, fd: RawFd, direction: Direction) -> bool {
+    fn remove_watch(&self, fd: RawFd, direction: Direction) -> Result<bool> {
+        self.refuse_owned(fd)?;
         let mut watchers = self.inner.watchers.borrow_mut();
         let is_callback = watchers.get(fd).is_some_and(|source| matches!(source.watch(direction), Watch::Callback(_)));
         if !is_callback {
-            return false;
+            return Ok(false);
         }
         let removed = watchers.change(fd, |source| mem::take(source.watch(direction)));
         drop(watchers);
@@ -346,7 +359,7 @@ impl EventLoop {
         if let Some(Watch::Callback(handle)) = removed {
             handle.deactivate();
         }
-        true
+        Ok(true)
     }
 
     /// A number for a wait, to be told from others on its descriptor.
@@ -360,6 +373,7 @@ impl EventLoop {
     pub(crate) fn wait_ready(&self, fd: RawFd, direction: Direction, wait: u64, waker: &Waker) -> Result<()> {
         self.check_open()?;
         check_process(&self.inner.shared)?;
+        self.refuse_owned(fd)?;
         if self.refresh_wait(fd, direction, wait, waker) {
             return Ok(());
         }
@@ -454,7 +468,7 @@ impl EventLoop {
     }
 
     /// Drops the watchers of a descriptor that the system has forgotten, and wakes those who wait to find out.
-    fn forget_source(&self, fd: RawFd) {
+    pub(super) fn forget_source(&self, fd: RawFd) {
         let stale = self.inner.watchers.borrow_mut().change(fd, |source| {
             source.known = false;
             [mem::take(&mut source.reader), mem::take(&mut source.writer)]
@@ -513,6 +527,10 @@ impl EventLoop {
     pub(crate) fn dispatch(&self, event: Event) {
         let Ok(fd) = RawFd::try_from(event.key) else { return };
         let mut watchers = self.inner.watchers.borrow_mut();
+        if let Some((handler, event)) = watchers.owned.fire(fd, event) {
+            drop(watchers);
+            return self.push(Ready::Io(handler, event));
+        }
         if watchers.get(fd).is_none() {
             return;
         }
@@ -539,7 +557,13 @@ impl EventLoop {
 
     /// Drops all watchers. Called by close.
     pub(crate) fn drop_watchers(&self) {
-        let watches = self.inner.watchers.borrow_mut().drain();
+        let (watches, owned) = {
+            let mut watchers = self.inner.watchers.borrow_mut();
+            (watchers.drain(), watchers.owned.drain())
+        };
+        for handler in owned {
+            self.drop_guarded(move || handler.discard());
+        }
         for watch in watches {
             self.drop_guarded(move || match watch {
                 Watch::Callback(handle) => handle.deactivate(),

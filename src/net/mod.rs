@@ -1,4 +1,12 @@
 //! Sockets and names.
 
+pub(crate) mod connect;
+pub(crate) mod datagram;
+pub(crate) mod listen;
+pub(crate) mod open;
+pub(crate) mod options;
 pub(crate) mod resolve;
+pub(crate) mod sendfile;
 pub(crate) mod sock;
+pub(crate) mod server;
+pub(crate) mod unix;

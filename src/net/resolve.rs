@@ -172,6 +172,44 @@ impl EventLoop {
         Ok(LookUp::Asked(self.submit(threads, job, created)))
     }
 
+    /// All addresses of `endpoint`: at least one.
+    pub(crate) async fn resolve_all(&self, endpoint: &Endpoint, hints: AddrInfoHints) -> Result<Vec<AddrInfo>> {
+        let (hosts, port) = match endpoint {
+            Endpoint::Address(Address::Inet(address)) => {
+                let family = family_of(address);
+                if hints.family != 0 && hints.family != family {
+                    let text = format!("{address} is not an address of family {}", hints.family);
+                    return Err(Error::resolve(resolve::flags::EAI_NONAME, text));
+                }
+                let mut info = AddrInfo::new(*address, hints.socket_type);
+                if hints.protocol != 0 {
+                    info.protocol = hints.protocol;
+                }
+                return Ok(vec![info]);
+            }
+            Endpoint::Host { hosts, port } => (hosts, port),
+            Endpoint::Address(address) => {
+                return Err(Error::Value(format!("{address} is not an address of IP").into()));
+            }
+            Endpoint::None => return Err(Error::Value("an address is needed".into())),
+        };
+        let mut found = Vec::new();
+        for host in hosts {
+            let host = host.clone().filter(|host| !host.is_empty());
+            let answer = self.look_up(host, port.clone(), hints, Location::caller())?.answer().await?;
+            for info in answer {
+                // A name and its address, or two names of one machine, are one place.
+                if !found.contains(&info) {
+                    found.push(info);
+                }
+            }
+        }
+        if found.is_empty() {
+            return Err(Error::io(std::io::ErrorKind::NotFound.into(), "getaddrinfo() returned empty list"));
+        }
+        Ok(found)
+    }
+
     /// The address that a socket of this family and type is to use for `endpoint`.
     pub(crate) async fn resolve_one(&self, endpoint: Endpoint, family: i32, socket_type: i32) -> Result<Address> {
         let (hosts, port) = match endpoint {

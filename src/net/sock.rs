@@ -7,11 +7,11 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context as Cx, Poll},
-    time::Duration,
 };
 
 use crate::{
     combine::sleep::sleep,
+    constants::BUSY_DELAY,
     error::{Error, Result},
     event_loop::{
         EventLoop,
@@ -33,12 +33,8 @@ const LARGEST_RECV: usize = 64 << 20;
 /// How many bytes of its buffer may stay unused in what a receiving call gives.
 const LARGEST_REST: usize = 64 << 10;
 
-/// How long a call to a unix socket whose queue is full waits before it is tried again: the system tells nobody when
-/// there is room.
-const BUSY_DELAY: Duration = Duration::from_millis(2);
-
 /// A call on a socket: tried at each poll, and waiting in between until the socket is ready.
-struct SockCall<'s, S, O> {
+pub(crate) struct SockCall<'s, S, O> {
     socket: &'s S,
     loop_id: u64,
     /// Whether a socket in blocking mode is refused; in debug mode all are.
@@ -130,7 +126,7 @@ impl<S, O> Drop for SockCall<'_, S, O> {
     }
 }
 
-fn check_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
+pub(crate) fn check_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
     if socket::is_nonblocking(fd)? {
         return Ok(());
     }
@@ -139,14 +135,14 @@ fn check_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
 
 /// What differs between the calls besides the operation itself.
 #[derive(Clone, Copy)]
-enum Mode {
+pub(crate) enum Mode {
     /// The call never blocks, whatever the socket's mode; it is checked in debug mode only.
     AnyMode,
     NonBlocking,
 }
 
 impl EventLoop {
-    fn sock_call<'s, T, S: AsFd, O: FnMut(BorrowedFd<'_>) -> io::Result<T>>(
+    pub(crate) fn sock_call<'s, T, S: AsFd, O: FnMut(BorrowedFd<'_>) -> io::Result<T>>(
         &self,
         socket: &'s S,
         direction: Direction,
@@ -452,7 +448,7 @@ impl EventLoop {
 }
 
 /// The loop that a call was made on, from inside its future.
-fn local(id: u64) -> Result<EventLoop> {
+pub(crate) fn local(id: u64) -> Result<EventLoop> {
     let event_loop = running::require()?;
     check_loop(id, Some(&event_loop))?;
     if event_loop.is_closed() { Err(closed()) } else { Ok(event_loop) }
@@ -479,12 +475,14 @@ fn take_filled(buffer: &mut Vec<u8>) -> Vec<u8> {
 fn connect_failed(address: &Address, error: Error) -> Error {
     match error.io_error() {
         None => error,
-        Some(source) => {
-            let copy = match source.raw_os_error() {
-                Some(code) => io::Error::from_raw_os_error(code),
-                None => io::Error::new(source.kind(), source.to_string()),
-            };
-            Error::io(copy, format!("Connect call failed {address}"))
-        }
+        Some(source) => Error::io(copy_of(source), format!("Connect call failed {address}")),
+    }
+}
+
+/// An I/O error of the same kind.
+pub(crate) fn copy_of(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
     }
 }

@@ -351,6 +351,8 @@ pub mod flags {
     pub const AF_INET: i32 = libc::AF_INET;
     /// IPv6.
     pub const AF_INET6: i32 = libc::AF_INET6;
+    /// Sockets of this machine, by path.
+    pub const AF_UNIX: i32 = libc::AF_UNIX;
 
     /// A stream of bytes.
     pub const SOCK_STREAM: i32 = libc::SOCK_STREAM;

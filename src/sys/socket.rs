@@ -1,18 +1,25 @@
 //! Calls on sockets that belong to the users: none of them blocks, whatever mode the socket is in.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    net::{RecvFlags, SendFlags},
+    fs::OFlags,
+    net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown},
 };
-use socket2::{SockAddr, SockRef, Socket};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::{error::Result, sys::addr::Address};
+
+/// An address in the system's form: `Address::to_sock_addr` makes one.
+pub(crate) type SystemAddress = SockAddr;
+
+/// The family of unix sockets.
+pub(crate) const AF_UNIX: i32 = libc::AF_UNIX;
 
 /// Receives into `buffer`. `WouldBlock` if nothing is there.
 pub(crate) fn recv_into(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
@@ -76,6 +83,25 @@ pub(crate) fn send_to(fd: BorrowedFd<'_>, data: &[u8], address: &SockAddr) -> io
     uninterrupted(|| socket.send_to_with_flags(data, address, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL))
 }
 
+/// Sends one datagram, in two pieces of which the second one may be empty: to `address`, or to where the socket is
+/// connected.
+pub(crate) fn send_datagram(
+    fd: BorrowedFd<'_>,
+    pieces: [IoSlice<'_>; 2],
+    address: Option<&SockAddr>,
+) -> io::Result<usize> {
+    match (address, pieces[1].is_empty()) {
+        (None, true) => send(fd, &pieces[0]),
+        (None, false) => send_vectored(fd, &pieces),
+        (Some(address), true) => send_to(fd, &pieces[0], address),
+        (Some(address), false) => {
+            let socket = SockRef::from(&fd);
+            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            uninterrupted(|| socket.send_to_vectored_with_flags(&pieces, address, flags))
+        }
+    }
+}
+
 /// Accepts a connection, which is non-blocking and not inherited. A connection that is gone again is passed over.
 pub(crate) fn accept(fd: BorrowedFd<'_>) -> io::Result<(OwnedFd, Address)> {
     let socket = SockRef::from(&fd);
@@ -136,13 +162,18 @@ pub(crate) fn end_connect(fd: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 pub(crate) fn is_nonblocking(fd: impl AsFd) -> io::Result<bool> {
-    Ok(rustix::fs::fcntl_getfl(fd)?.contains(rustix::fs::OFlags::NONBLOCK))
+    Ok(rustix::fs::fcntl_getfl(fd)?.contains(OFlags::NONBLOCK))
 }
 
 /// The family, type and protocol of a socket, for the resolver.
 pub(crate) fn parameters(fd: BorrowedFd<'_>) -> io::Result<(i32, i32)> {
     let socket = SockRef::from(&fd);
     Ok((socket.local_addr()?.family().into(), socket.r#type()?.into()))
+}
+
+/// Whether it is a socket that carries a stream of bytes.
+pub(crate) fn is_stream(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(SockRef::from(&fd).r#type()? == Type::STREAM)
 }
 
 fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
@@ -152,4 +183,85 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
             result => return result,
         }
     }
+}
+
+/// Sends what the system takes of `pieces`, in their order.
+pub(crate) fn send_vectored(fd: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut control = SendAncillaryBuffer::default();
+    uninterrupted(|| Ok(rustix::net::sendmsg(fd, pieces, &mut control, SEND_FLAGS)?))
+}
+
+/// Ends the sending side; an other side that is gone already needs no telling.
+pub(crate) fn shutdown_write(fd: BorrowedFd<'_>) {
+    let _ = rustix::net::shutdown(fd, Shutdown::Write);
+}
+
+pub(crate) fn set_nonblocking(fd: impl AsFd, nonblocking: bool) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(&fd)?;
+    let wanted = if nonblocking { flags | OFlags::NONBLOCK } else { flags - OFlags::NONBLOCK };
+    if flags != wanted {
+        rustix::fs::fcntl_setfl(&fd, wanted)?;
+    }
+    Ok(())
+}
+
+/// The address of this side; `None` where the system does not tell.
+pub(crate) fn local_address(fd: BorrowedFd<'_>) -> Option<Address> {
+    SockRef::from(&fd).local_addr().ok().map(|address| Address::from_sock_addr(&address))
+}
+
+/// The address of the other side, if there is one.
+pub(crate) fn peer_address(fd: BorrowedFd<'_>) -> Option<Address> {
+    SockRef::from(&fd).peer_addr().ok().map(|address| Address::from_sock_addr(&address))
+}
+
+/// Whether a write would fail because nobody reads any more.
+pub(crate) fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
+    let mut ended = [PollFd::from_borrowed_fd(fd, PollFlags::empty())];
+    let polled = uninterrupted(|| Ok(poll(&mut ended, Some(&Timespec::default()))?));
+    polled.is_ok() && ended[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+}
+
+/// A new socket, non-blocking and not inherited.
+pub(crate) fn open(family: i32, socket_type: i32, protocol: i32) -> io::Result<OwnedFd> {
+    let protocol = (protocol != 0).then(|| Protocol::from(protocol));
+    let socket = Socket::new(Domain::from(family), Type::from(socket_type), protocol)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+pub(crate) fn bind(fd: BorrowedFd<'_>, address: &Address) -> Result<()> {
+    let address = address.to_sock_addr()?;
+    Ok(SockRef::from(&fd).bind(&address)?)
+}
+
+pub(crate) fn listen(fd: BorrowedFd<'_>, backlog: u32) -> io::Result<()> {
+    SockRef::from(&fd).listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+}
+
+/// Sends small pieces at once.
+pub(crate) fn set_nodelay(fd: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&fd).set_tcp_nodelay(true)
+}
+
+pub(crate) fn set_keepalive(fd: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&fd).set_keepalive(true)
+}
+
+pub(crate) fn set_reuse_address(fd: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&fd).set_reuse_address(true)
+}
+
+/// An error where the system lacks it.
+pub(crate) fn set_reuse_port(fd: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&fd).set_reuse_port(true)
+}
+
+pub(crate) fn set_broadcast(fd: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&fd).set_broadcast(true)
+}
+
+/// Keeps a socket of IPv6 from taking connections of IPv4 as well.
+pub(crate) fn set_only_v6(fd: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&fd).set_only_v6(true)
 }

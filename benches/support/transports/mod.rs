@@ -1,0 +1,244 @@
+//! Servers under load: CPU time of the server for each operation.
+//!
+//! One thread plays all clients, the same for every server, which runs on the thread that calls. Its time is that of the
+//! whole process without the client's thread, read while the server sleeps: after the connections are made and have been
+//! answered once, and again when everything has been answered.
+
+mod asyncio_servers;
+mod clients;
+mod raw_servers;
+mod smol_servers;
+mod tokio_servers;
+
+use std::{
+    cell::Cell,
+    net::{TcpListener, UdpSocket},
+    rc::Rc,
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Socket, Type};
+
+use super::{Group, Peer, scale};
+
+pub(crate) const GROUPS: &[Group] = &[
+    echo::<1, 1>("echo_protocol_1x1B", "a request and its echo by a Protocol; 1 connection, 1 B", 20_000),
+    echo::<1, KIB>("echo_protocol_1x1KiB", "the same; 1 connection, 1 KiB", 20_000),
+    echo::<1, { 100 * KIB }>("echo_protocol_1x100KiB", "the same; 1 connection, 100 KiB", 5_000),
+    echo::<10, 1>("echo_protocol_10x1B", "the same; 10 connections, 1 B", 50_000),
+    echo::<10, KIB>("echo_protocol_10x1KiB", "the same; 10 connections, 1 KiB", 50_000),
+    echo::<10, { 100 * KIB }>("echo_protocol_10x100KiB", "the same; 10 connections, 100 KiB", 5_000),
+    echo::<100, 1>("echo_protocol_100x1B", "the same; 100 connections, 1 B", 50_000),
+    echo::<100, KIB>("echo_protocol_100x1KiB", "the same; 100 connections, 1 KiB", 50_000),
+    echo::<100, { 100 * KIB }>("echo_protocol_100x100KiB", "the same; 100 connections, 100 KiB", 5_000),
+    echo::<1000, 1>("echo_protocol_1000x1B", "the same; 1000 connections, 1 B", 50_000),
+    echo::<1000, KIB>("echo_protocol_1000x1KiB", "the same; 1000 connections, 1 KiB", 50_000),
+    echo::<1000, { 100 * KIB }>("echo_protocol_1000x100KiB", "the same; 1000 connections, 100 KiB", 5_000),
+    BULK_RECEIVE,
+    BULK_SEND,
+    ACCEPT,
+    datagrams::<1>("datagram_1", "a datagram of 100 B and its echo; 1 on its way", 20_000),
+    datagrams::<16>("datagram_16", "the same; 16 on their way", 50_000),
+];
+
+/// The name of the hand-written loop.
+pub(crate) const RAW: &str = "raw epoll";
+
+const KIB: usize = 1024;
+
+/// How much one operation of the bulk groups moves.
+const PIECE: usize = 64 * KIB;
+
+/// How many connections are made and ended at a time, where that is what is measured.
+const ACCEPTED_AT_ONCE: usize = 16;
+
+/// What a datagram carries. An empty one ends the server.
+const DATAGRAM: usize = 100;
+
+const fn echo<const CONNECTIONS: usize, const SIZE: usize>(
+    name: &'static str,
+    about: &'static str,
+    count: u64,
+) -> Group {
+    let peers = const {
+        &[
+            Peer { name: "asyncio", run: |count| run_echo(count, CONNECTIONS, SIZE, asyncio_servers::echo) },
+            Peer {
+                name: "asyncio_buffered",
+                run: |count| run_echo(count, CONNECTIONS, SIZE, asyncio_servers::echo_buffered),
+            },
+            Peer { name: RAW, run: |count| run_echo(count, CONNECTIONS, SIZE, raw_servers::echo) },
+            Peer { name: "tokio", run: |count| run_echo(count, CONNECTIONS, SIZE, tokio_servers::echo) },
+            Peer { name: "smol", run: |count| run_echo(count, CONNECTIONS, SIZE, smol_servers::echo) },
+        ]
+    };
+    Group { name, about, count, reach: Some((1.03, RAW)), peers }
+}
+
+pub(crate) const BULK_RECEIVE: Group = Group {
+    name: "bulk_receive",
+    about: "64 KiB of a stream that comes in as fast as it can",
+    count: 16_000,
+    reach: Some((1.03, RAW)),
+    peers: &[
+        Peer { name: "asyncio", run: |count| run_bulk_receive(count, asyncio_servers::receive) },
+        Peer { name: "asyncio_buffered", run: |count| run_bulk_receive(count, asyncio_servers::receive_buffered) },
+        Peer { name: RAW, run: |count| run_bulk_receive(count, raw_servers::receive) },
+        Peer { name: "tokio", run: |count| run_bulk_receive(count, tokio_servers::receive) },
+        Peer { name: "smol", run: |count| run_bulk_receive(count, smol_servers::receive) },
+    ],
+};
+
+pub(crate) const BULK_SEND: Group = Group {
+    name: "bulk_send",
+    about: "64 KiB of a stream that goes out as fast as it is taken",
+    count: 16_000,
+    reach: Some((1.0, "tokio")),
+    peers: &[
+        Peer { name: "asyncio", run: |count| run_bulk_send(count, asyncio_servers::send) },
+        Peer { name: RAW, run: |count| run_bulk_send(count, raw_servers::send_all) },
+        Peer { name: "tokio", run: |count| run_bulk_send(count, tokio_servers::send) },
+        Peer { name: "smol", run: |count| run_bulk_send(count, smol_servers::send) },
+    ],
+};
+
+pub(crate) const ACCEPT: Group = Group {
+    name: "accept",
+    about: "a connection that is accepted, ended by the client, and closed; 16 at a time",
+    count: 4_000,
+    reach: Some((1.0, "tokio")),
+    peers: &[
+        Peer { name: "asyncio", run: |count| run_accept(count, asyncio_servers::echo) },
+        Peer { name: RAW, run: |count| run_accept(count, raw_servers::echo) },
+        Peer { name: "tokio", run: |count| run_accept(count, tokio_servers::echo) },
+        Peer { name: "smol", run: |count| run_accept(count, smol_servers::echo) },
+    ],
+};
+
+const fn datagrams<const ON_THEIR_WAY: usize>(name: &'static str, about: &'static str, count: u64) -> Group {
+    let peers = const {
+        &[
+            Peer { name: "asyncio", run: |count| run_datagrams(count, ON_THEIR_WAY, asyncio_servers::datagrams) },
+            Peer { name: RAW, run: |count| run_datagrams(count, ON_THEIR_WAY, raw_servers::datagrams) },
+            Peer { name: "tokio", run: |count| run_datagrams(count, ON_THEIR_WAY, tokio_servers::datagrams) },
+            Peer { name: "smol", run: |count| run_datagrams(count, ON_THEIR_WAY, smol_servers::datagrams) },
+        ]
+    };
+    Group { name, about, count, reach: Some((1.0, "tokio")), peers }
+}
+
+/// What a server is to do.
+#[derive(Clone)]
+struct Work {
+    /// How many connections have yet to come to their end; the server ends with the last one.
+    left: Rc<Cell<usize>>,
+    /// How much room a message needs.
+    size: usize,
+    /// How much is sent on each connection, where the server sends by itself.
+    bytes: u64,
+    /// Called when the first connection ends, while the others are idle.
+    at_first_end: Rc<Cell<Option<Box<dyn FnOnce()>>>>,
+}
+
+impl Work {
+    fn new(connections: usize, size: usize) -> Self {
+        Work { left: Rc::new(Cell::new(connections)), size, bytes: 0, at_first_end: Rc::default() }
+    }
+
+    /// Notes that a connection has ended: true if it was the last one.
+    fn one_has_ended(&self) -> bool {
+        if let Some(look) = self.at_first_end.take() {
+            look();
+        }
+        self.left.set(self.left.get() - 1);
+        self.left.get() == 0
+    }
+
+    fn buffer(&self) -> Vec<u8> {
+        vec![0; 2 * self.size]
+    }
+}
+
+/// Serves whoever comes to the listener until the work is done.
+type Server = fn(TcpListener, Work);
+
+/// On loopback, with room for everybody who may come at once.
+fn listen() -> TcpListener {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
+    let address: std::net::SocketAddr = ([127, 0, 0, 1], 0).into();
+    socket.bind(&address.into()).expect("a port");
+    socket.listen(4096).expect("it is bound");
+    socket.set_nonblocking(true).expect("it is a socket");
+    socket.into()
+}
+
+fn run_echo(count: u64, connections: usize, size: usize, server: Server) -> Duration {
+    // As both ends of each connection are here.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("up to the maximum it may go");
+    let each = count.div_ceil(connections as u64);
+    let listener = listen();
+    let address = listener.local_addr().expect("it is bound");
+    let client = thread::spawn(move || clients::echo(address, connections, size, each));
+    server(listener, Work::new(connections, size));
+    let time = client.join().expect("the clients get everything back");
+    scale(time, each * connections as u64, count)
+}
+
+fn run_bulk_receive(count: u64, server: Server) -> Duration {
+    let listener = listen();
+    let address = listener.local_addr().expect("it is bound");
+    let client = thread::spawn(move || clients::send(address, count));
+    server(listener, Work::new(1, 2 * PIECE));
+    client.join().expect("the client can send")
+}
+
+fn run_bulk_send(count: u64, server: Server) -> Duration {
+    let listener = listen();
+    let address = listener.local_addr().expect("it is bound");
+    let client = thread::spawn(move || clients::receive(address, count));
+    server(listener, Work { bytes: count * PIECE as u64, ..Work::new(1, PIECE) });
+    client.join().expect("the client receives everything")
+}
+
+fn run_accept(count: u64, server: Server) -> Duration {
+    let batches = usize::try_from(count).expect("it fits").div_ceil(ACCEPTED_AT_ONCE);
+    let listener = listen();
+    let address = listener.local_addr().expect("it is bound");
+    let client = thread::spawn(move || clients::connect(address, batches));
+    // One batch more, to begin with.
+    server(listener, Work::new((batches + 1) * ACCEPTED_AT_ONCE, 1));
+    let time = client.join().expect("the clients can connect");
+    scale(time, (batches * ACCEPTED_AT_ONCE) as u64, count)
+}
+
+fn run_datagrams(count: u64, on_their_way: usize, server: fn(UdpSocket)) -> Duration {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.set_nonblocking(true).expect("it is a socket");
+    let address = socket.local_addr().expect("it is bound");
+    let client = thread::spawn(move || clients::datagrams(address, on_their_way, count));
+    server(socket);
+    client.join().expect("nothing is lost on loopback")
+}
+
+/// How many bytes a connection takes on the heap of each runtime, beside a buffer of 1 KiB where it has one; `heap` says
+/// how much this thread has.
+pub(crate) fn idle_connections(connections: usize, heap: fn() -> i64) -> [f64; 4] {
+    [asyncio_servers::echo, tokio_servers::echo, smol_servers::echo, raw_servers::echo].map(|server| {
+        let limit = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("up to the maximum it may go");
+        let listener = listen();
+        let address = listener.local_addr().expect("it is bound");
+        let client = thread::spawn(move || clients::echo(address, connections, 512, 1));
+        let seen = Rc::new(Cell::new(0));
+        let see = seen.clone();
+        let work = Work::new(connections, 512);
+        work.at_first_end.set(Some(Box::new(move || see.set(heap()))));
+        let before = heap();
+        server(listener, work);
+        client.join().expect("the clients get everything back");
+        (seen.get() - before) as f64 / connections as f64
+    })
+}

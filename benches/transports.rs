@@ -1,0 +1,157 @@
+//! Two tables: servers by transports and protocols beside a hand-written epoll loop, tokio and smol.
+//! `cargo bench --bench transports [-- <filter>]`
+//!
+//! The first has CPU time of the server per operation. All take turns, and each figure is the median over the rounds: of
+//! the times, and of the ratios within a round, so that a busy machine harms all alike.
+//!
+//! The second has system calls and heap allocations of the server's thread per operation. The calls are counted by
+//! `strace` where that is installed, in processes of their own, which run slowly: a share of a call that many requests
+//! have in common is smaller than at full speed.
+
+#[path = "../tests/support/counting.rs"]
+mod counting;
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use counting::{Counting, allocations};
+use support::{
+    Group,
+    transports::{GROUPS, RAW},
+};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const ROUNDS: usize = 9;
+
+/// What the process that `strace` watches is told first.
+const ONCE: &str = "--once";
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, group, peer, count] = &arguments[..] {
+        if first == ONCE {
+            return run_once(group, peer, count.parse().expect("it is a number"));
+        }
+    }
+    let test = arguments.iter().any(|argument| argument == "--test");
+    let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
+    let wanted = |group: &&Group| filter.is_none_or(|filter| group.name.contains(filter.as_str()));
+    println!("| work | ns | of raw | of tokio | of smol | tokio of raw | reach |\n|---|--:|--:|--:|--:|--:|---|");
+    for group in GROUPS.iter().filter(wanted) {
+        print_times(group, &measure(group, test));
+    }
+    println!("\n| work, calls and allocations | asyncio | raw | tokio | smol |\n|---|---|---|---|---|");
+    for group in GROUPS.iter().filter(wanted) {
+        print_counts(group, test);
+    }
+}
+
+/// The times of each peer, in ns per operation, round by round.
+fn measure(group: &Group, test: bool) -> Vec<Vec<f64>> {
+    let (count, rounds) = if test { (group.count.min(100), 1) } else { (group.count, ROUNDS) };
+    let mut times = vec![Vec::new(); group.peers.len()];
+    for round in 0..rounds {
+        // Nobody is always first.
+        for place in 0..group.peers.len() {
+            let place = (place + round) % group.peers.len();
+            let time = (group.peers[place].run)(count);
+            times[place].push(time.as_secs_f64() * 1e9 / count as f64);
+        }
+    }
+    times
+}
+
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// A row for each way that asyncio has.
+fn print_times(group: &Group, times: &[Vec<f64>]) {
+    let times_of = |name: &str| {
+        let place = group.peers.iter().position(|peer| peer.name == name).expect("all groups have the peers");
+        &times[place]
+    };
+    let ratio = |ours: &[f64], peer| median(ours.iter().zip(times_of(peer)).map(|(ours, other)| ours / other));
+    let reach = group.reach.map_or(String::new(), |(share, peer)| format!("{share} of {peer}"));
+    for (peer, ours) in group.peers.iter().zip(times).filter(|(peer, _)| peer.name.starts_with("asyncio")) {
+        let title = peer.name.replace("asyncio", group.name);
+        let [raw, tokio, smol] = [RAW, "tokio", "smol"].map(|peer| ratio(ours, peer));
+        let (time, theirs) = (median(ours.iter().copied()), ratio(times_of("tokio"), RAW));
+        println!("| {title} | {time:.0} | {raw:.2} | {tokio:.2} | {smol:.2} | {theirs:.2} | {reach} |");
+    }
+}
+
+fn print_counts(group: &Group, test: bool) {
+    let few = if test { 20 } else { 5000 };
+    for peer in group.peers.iter().filter(|peer| peer.name.starts_with("asyncio")) {
+        print!("| {} |", peer.name.replace("asyncio", group.name));
+        for name in [peer.name, RAW, "tokio", "smol"] {
+            let peer = group.peer(name).expect("all groups have the peers");
+            // Two runs, so that what is done once drops out.
+            let [less, more] = [few, 2 * few].map(|count| {
+                let before = allocations();
+                (peer.run)(count);
+                (allocations() - before) as f64
+            });
+            let calls = match [few, 2 * few].map(|count| system_calls(group.name, name, count)) {
+                [Some(less), Some(more)] => describe(&less, &more, few),
+                _ => "?".into(),
+            };
+            print!(" {calls}; {:.2} |", (more - less) / few as f64);
+        }
+        println!();
+    }
+}
+
+type Calls = BTreeMap<String, u64>;
+
+/// All of them, and those that count.
+fn describe(less: &Calls, more: &Calls, operations: u64) -> String {
+    let per_operation = |name: &String, count: u64| {
+        let before = less.get(name).copied().unwrap_or_default();
+        (count as f64 - before as f64) / operations as f64
+    };
+    let calls = more.iter().map(|(name, count)| (name, per_operation(name, *count)));
+    let mut calls: Vec<_> = calls.filter(|(_, calls)| *calls >= 0.005).collect();
+    calls.sort_by(|one, other| other.1.total_cmp(&one.1));
+    let all: f64 = calls.iter().map(|(_, calls)| calls).sum();
+    let named: Vec<_> = calls.into_iter().map(|(name, calls)| format!("{name} {calls:.2}")).collect();
+    format!("{all:.2} ({})", named.join(", "))
+}
+
+/// The system calls of the server's thread; `None` where they cannot be counted.
+fn system_calls(group: &str, peer: &str, count: u64) -> Option<Calls> {
+    let directory = tempfile::tempdir().ok()?;
+    let trace = directory.path().join("trace");
+    let mut command = Command::new("strace");
+    command.args(["-ff", "-qq", "-s", "0", "-o"]).arg(&trace).arg(std::env::current_exe().ok()?);
+    command.args([ONCE, group, peer, &count.to_string()]);
+    let output = command.stderr(Stdio::null()).output().ok()?;
+    let thread = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
+    read_trace(&trace.with_extension(thread.trim()))
+}
+
+fn read_trace(path: &Path) -> Option<Calls> {
+    let mut calls = Calls::new();
+    for line in std::fs::read_to_string(path).ok()?.lines() {
+        if let Some((name, _)) = line.split_once('(') {
+            *calls.entry(name.into()).or_default() += 1;
+        }
+    }
+    Some(calls)
+}
+
+/// The work alone, and whose thread is to be looked at.
+fn run_once(group: &str, peer: &str, count: u64) {
+    let group = GROUPS.iter().find(|found| found.name == group).expect("it is one of the groups");
+    (group.peer(peer).expect("it is one of its peers").run)(count);
+    println!("{}", std::process::id());
+}

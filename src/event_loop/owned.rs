@@ -1,0 +1,170 @@
+//! Descriptors that transports and servers own: registered for as long as they are watched, with one system call for each
+//! change and none in between, because nobody else closes them.
+
+use std::{io, mem, os::fd::RawFd, rc::Rc};
+
+use crate::{
+    error::{Error, Result},
+    event_loop::{EventLoop, threadsafe::check_process, watchers::key_of},
+    sys::selector::{Event, Interest, Mode},
+};
+
+/// What owns a descriptor: told what it is ready for, and of what it asked the queue to be told.
+pub(crate) trait IoHandler {
+    fn run(self: Rc<Self>, event_loop: &EventLoop, event: IoEvent);
+
+    /// Lets go of the descriptor and of all that is other people's: the loop is closed.
+    fn discard(self: Rc<Self>);
+
+    /// How reports and errors call it.
+    fn describe(&self) -> String;
+}
+
+/// What a handler is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IoEvent {
+    /// The descriptor is ready.
+    Ready { readable: bool, writable: bool },
+    /// The protocol is to hear of its connection.
+    Made,
+    /// The protocol is to hear that the connection is over.
+    Lost,
+    /// What could not be delivered may be tried again.
+    Retry,
+}
+
+struct OwnedSource {
+    handler: Rc<dyn IoHandler>,
+    /// What the selector watches it for; it does not know the descriptor where this is empty.
+    interest: Interest,
+    /// Set by set_background(): a wait for it does not hold a virtual clock.
+    background: bool,
+}
+
+impl OwnedSource {
+    fn counts(&self) -> (usize, usize) {
+        let watched = !self.interest.is_empty();
+        (usize::from(watched), usize::from(watched && !self.background))
+    }
+}
+
+/// The owned descriptors by number.
+#[derive(Default)]
+pub(super) struct Owned {
+    sources: Vec<Option<OwnedSource>>,
+    /// How many are watched.
+    pub(super) watched: usize,
+    /// How many of them hold a virtual clock.
+    pub(super) foreground: usize,
+}
+
+impl Owned {
+    fn get(&self, fd: RawFd) -> Option<&OwnedSource> {
+        self.sources.get(usize::try_from(fd).ok()?)?.as_ref()
+    }
+
+    /// Changes a source and keeps the counts right; `None` if nobody owns the descriptor.
+    fn change<R>(&mut self, fd: RawFd, change: impl FnOnce(&mut Option<OwnedSource>) -> R) -> Option<R> {
+        let place = self.sources.get_mut(usize::try_from(fd).ok()?)?;
+        let counts = |place: &Option<OwnedSource>| place.as_ref().map_or((0, 0), OwnedSource::counts);
+        let before = counts(place);
+        let result = place.is_some().then(|| change(place));
+        let after = counts(place);
+        self.watched = self.watched + after.0 - before.0;
+        self.foreground = self.foreground + after.1 - before.1;
+        result
+    }
+
+    /// False if nobody owns the descriptor.
+    pub(super) fn set_background(&mut self, fd: RawFd, background: bool) -> bool {
+        let set = |place: &mut Option<OwnedSource>| place.iter_mut().for_each(|source| source.background = background);
+        self.change(fd, set).is_some()
+    }
+
+    /// What an event means to the descriptor's owner, if it has one.
+    #[inline]
+    pub(super) fn fire(&self, fd: RawFd, event: Event) -> Option<(Rc<dyn IoHandler>, IoEvent)> {
+        let source = self.get(fd)?;
+        let readable = event.readable && source.interest.readable;
+        let writable = event.writable && source.interest.writable;
+        Some((source.handler.clone(), IoEvent::Ready { readable, writable }))
+    }
+
+    /// Takes everybody out, for close.
+    pub(super) fn drain(&mut self) -> Vec<Rc<dyn IoHandler>> {
+        let sources = mem::take(self).sources;
+        sources.into_iter().flatten().map(|source| source.handler).collect()
+    }
+}
+
+impl EventLoop {
+    /// Refuses a descriptor that a transport or server owns.
+    pub(crate) fn refuse_owned(&self, fd: RawFd) -> Result<()> {
+        let handler = self.inner.watchers.borrow().owned.get(fd).map(|source| source.handler.clone());
+        match handler {
+            None => Ok(()),
+            Some(handler) => {
+                Err(Error::Runtime(format!("File descriptor {fd} is used by transport {}", handler.describe()).into()))
+            }
+        }
+    }
+
+    /// Makes `handler` the owner of `fd`, which is not watched yet. Whoever watched it before watches no more.
+    pub(crate) fn own(&self, fd: RawFd, handler: Rc<dyn IoHandler>) -> Result<()> {
+        self.check_open()?;
+        check_process(&self.inner.shared)?;
+        self.refuse_owned(fd)?;
+        let index = key_of(fd)?;
+        if self.inner.watchers.borrow().is_known(fd) {
+            self.forget_source(fd);
+        }
+        let mut watchers = self.inner.watchers.borrow_mut();
+        let sources = &mut watchers.owned.sources;
+        if index >= sources.len() {
+            sources.resize_with(index + 1, || None);
+        }
+        sources[index] = Some(OwnedSource { handler, interest: Interest::NONE, background: false });
+        Ok(())
+    }
+
+    /// Changes what an owned descriptor is watched for: one system call if it is a change, else none.
+    pub(crate) fn watch_owned(&self, fd: RawFd, interest: Interest) -> io::Result<()> {
+        if !self.inner.shared.in_its_process() {
+            return Ok(());
+        }
+        let mut watchers = self.inner.watchers.borrow_mut();
+        let Some(before) = watchers.owned.get(fd).map(|source| source.interest) else { return Ok(()) };
+        if before == interest {
+            return Ok(());
+        }
+        let key = key_of(fd)?;
+        let mut selector = self.inner.selector.borrow_mut();
+        // A hang-up is reported even to those who want to hear nothing: they are not registered at all.
+        let told = if interest.is_empty() {
+            selector.deregister(fd)
+        } else if !before.is_empty() {
+            selector.modify(fd, key, interest, Mode::Level)
+        } else {
+            match selector.register(fd, key, interest, Mode::Level) {
+                // Left over from somebody who watched it by number.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    selector.modify(fd, key, interest, Mode::Level)
+                }
+                told => told,
+            }
+        };
+        drop(selector);
+        if told.is_ok() || interest.is_empty() {
+            watchers.owned.change(fd, |place| place.iter_mut().for_each(|source| source.interest = interest));
+        }
+        told
+    }
+
+    /// Ends the ownership; the descriptor may be closed then.
+    pub(crate) fn disown(&self, fd: RawFd) {
+        // Already gone where the descriptor could never be watched.
+        let _ = self.watch_owned(fd, Interest::NONE);
+        let owner = self.inner.watchers.borrow_mut().owned.change(fd, Option::take);
+        drop(owner);
+    }
+}

@@ -1,0 +1,508 @@
+//! Connections and servers over unix sockets.
+
+use std::{
+    cell::RefCell,
+    ffi::OsStr,
+    fmt, fs,
+    future::{Future as StdFuture, IntoFuture},
+    io,
+    marker::PhantomData,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            ffi::OsStrExt,
+            fs::{FileTypeExt, MetadataExt},
+        },
+    },
+    path::{Path, PathBuf},
+    pin::Pin,
+    rc::Rc,
+    time::Duration,
+};
+
+use crate::{
+    error::{Error, Result},
+    event_loop::EventLoop,
+    net::{
+        listen::Serving,
+        open::{OpenStream, Prepared},
+        options::SslOptions,
+        server::{Plan, Server},
+        sock::{copy_of, local},
+    },
+    report,
+    sys::{
+        addr::Address,
+        resolve::flags::SOCK_STREAM,
+        socket::{self, AF_UNIX},
+    },
+    transport::{Transport, protocol::StreamProtocol},
+};
+
+#[cfg(feature = "tls")]
+use crate::net::options::SslContext;
+
+/// The address of a unix socket: a path, or on Linux a name in the abstract namespace, which begins with a zero byte.
+///
+/// Strings, bytes and paths are all good; `()` is none, beside the setter `sock`.
+///
+/// asyncio: the argument `path`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the address of a unix socket",
+    label = "expected a path as a string, as bytes or as a `Path`, or an `Address`"
+)]
+pub trait ToUnixAddress {
+    /// The address as a value of its own; `None` beside a socket.
+    fn to_unix_address(self) -> Option<Address>;
+}
+
+impl ToUnixAddress for () {
+    fn to_unix_address(self) -> Option<Address> {
+        None
+    }
+}
+
+impl ToUnixAddress for PathBuf {
+    fn to_unix_address(self) -> Option<Address> {
+        Some(self.into())
+    }
+}
+
+impl ToUnixAddress for &PathBuf {
+    fn to_unix_address(self) -> Option<Address> {
+        self.clone().to_unix_address()
+    }
+}
+
+impl ToUnixAddress for &Path {
+    fn to_unix_address(self) -> Option<Address> {
+        self.to_path_buf().to_unix_address()
+    }
+}
+
+impl ToUnixAddress for &OsStr {
+    fn to_unix_address(self) -> Option<Address> {
+        Path::new(self).to_unix_address()
+    }
+}
+
+impl ToUnixAddress for &str {
+    fn to_unix_address(self) -> Option<Address> {
+        Path::new(self).to_unix_address()
+    }
+}
+
+impl ToUnixAddress for String {
+    fn to_unix_address(self) -> Option<Address> {
+        PathBuf::from(self).to_unix_address()
+    }
+}
+
+impl ToUnixAddress for &String {
+    fn to_unix_address(self) -> Option<Address> {
+        self.as_str().to_unix_address()
+    }
+}
+
+impl ToUnixAddress for &[u8] {
+    fn to_unix_address(self) -> Option<Address> {
+        OsStr::from_bytes(self).to_unix_address()
+    }
+}
+
+impl<const N: usize> ToUnixAddress for &[u8; N] {
+    fn to_unix_address(self) -> Option<Address> {
+        self.as_slice().to_unix_address()
+    }
+}
+
+impl ToUnixAddress for Vec<u8> {
+    fn to_unix_address(self) -> Option<Address> {
+        self.as_slice().to_unix_address()
+    }
+}
+
+impl ToUnixAddress for Address {
+    fn to_unix_address(self) -> Option<Address> {
+        Some(self)
+    }
+}
+
+impl ToUnixAddress for &Address {
+    fn to_unix_address(self) -> Option<Address> {
+        Some(self.clone())
+    }
+}
+
+impl EventLoop {
+    /// Connects to the unix socket at `path` and lets a protocol have the connection.
+    ///
+    /// As [`create_connection`](Self::create_connection) otherwise. `()` for the path goes with
+    /// [`sock`](CreateUnixConnection::sock).
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`create_connection`](Self::create_connection).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Value`] for arguments that contradict each other; [`Error::Io`] with the path in its text (`NotFound`: no
+    /// such file; `ConnectionRefused`: nobody listens there any more).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # struct Ignore;
+    /// # impl asyncio::Protocol for Ignore {
+    /// #     fn data_received(&mut self, _data: &[u8]) {}
+    /// # }
+    /// asyncio::run(async {
+    ///     let event_loop = asyncio::get_running_loop()?;
+    ///     let path = std::env::temp_dir().join(format!("asyncio-doc-{}", std::process::id()));
+    ///     let server = event_loop.create_unix_server(|| Ignore, &path).await?;
+    ///     let (transport, _) = event_loop.create_unix_connection(|| Ignore, &path).await?;
+    ///     transport.close();
+    ///     server.close();
+    ///     assert!(!path.exists());
+    ///     Ok(())
+    /// })?;
+    /// # asyncio::ok(())
+    /// ```
+    ///
+    /// asyncio: `loop.create_unix_connection`.
+    pub fn create_unix_connection<P, K, F>(&self, factory: F, path: impl ToUnixAddress) -> CreateUnixConnection<F, P, K>
+    where
+        F: FnOnce() -> P,
+        P: StreamProtocol<K>,
+    {
+        CreateUnixConnection {
+            event_loop: self.clone(),
+            factory,
+            address: path.to_unix_address(),
+            sock: None,
+            ssl: SslOptions::default(),
+            protocol: PhantomData,
+        }
+    }
+
+    /// Listens on the unix socket at `path`; each connection gets a protocol of the factory's.
+    ///
+    /// A socket file that is there already is replaced, as its server is gone or has been superseded. The file is removed
+    /// when the server is closed, if it is still the server's own. As [`create_server`](Self::create_server) otherwise;
+    /// `()` for the path goes with [`sock`](CreateUnixServer::sock).
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`create_server`](Self::create_server).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Value`] for arguments that contradict each other; [`Error::Io`] with the path in its text (`AddrInUse`:
+    /// something that is no socket is there, or an abstract name is taken).
+    ///
+    /// asyncio: `loop.create_unix_server`.
+    pub fn create_unix_server<P, K, F>(&self, factory: F, path: impl ToUnixAddress) -> CreateUnixServer<F, P, K>
+    where
+        F: FnMut() -> P + 'static,
+        P: StreamProtocol<K>,
+    {
+        CreateUnixServer {
+            event_loop: self.clone(),
+            factory,
+            address: path.to_unix_address(),
+            sock: None,
+            cleanup_socket: true,
+            serving: Serving::default(),
+            protocol: PhantomData,
+        }
+    }
+}
+
+/// What [`EventLoop::create_unix_connection`] gives: setters, and the work when it is awaited.
+#[must_use = "nothing is connected until it is awaited"]
+pub struct CreateUnixConnection<F, P, K> {
+    event_loop: EventLoop,
+    factory: F,
+    address: Option<Address>,
+    sock: Option<OwnedFd>,
+    ssl: SslOptions,
+    protocol: PhantomData<fn() -> (P, K)>,
+}
+
+impl<F, P, K> CreateUnixConnection<F, P, K> {
+    /// Uses this unix socket, which is connected already. It becomes the transport's, and is closed when the call fails.
+    ///
+    /// asyncio: `sock=`.
+    pub fn sock(mut self, sock: impl Into<OwnedFd>) -> Self {
+        self.sock = Some(sock.into());
+        self
+    }
+
+    /// Encrypts the connection.
+    ///
+    /// asyncio: `ssl=`.
+    #[cfg(feature = "tls")]
+    pub fn ssl(mut self, context: &SslContext) -> Self {
+        self.ssl.context = Some(context.clone());
+        self
+    }
+
+    /// The name that the other side's certificate must have. Only with `ssl`, where it is needed.
+    ///
+    /// asyncio: `server_hostname=`.
+    pub fn server_hostname(mut self, name: impl Into<String>) -> Self {
+        self.ssl.server_hostname = Some(name.into());
+        self
+    }
+
+    /// How long the TLS handshake may take; 60 s unless it is set. Only with `ssl`.
+    ///
+    /// asyncio: `ssl_handshake_timeout=`.
+    pub fn ssl_handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.ssl.handshake_timeout = Some(timeout);
+        self
+    }
+
+    /// How long the TLS shutdown may take; 30 s unless it is set. Only with `ssl`.
+    ///
+    /// asyncio: `ssl_shutdown_timeout=`.
+    pub fn ssl_shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.ssl.shutdown_timeout = Some(timeout);
+        self
+    }
+
+    fn validate(&self) -> Result<()> {
+        check_place(self.address.as_ref(), self.sock.as_ref())?;
+        self.ssl.validate(true, None)
+    }
+}
+
+/// Refuses what is no place of a unix socket: exactly one of the two is needed.
+fn check_place(address: Option<&Address>, sock: Option<&OwnedFd>) -> Result<()> {
+    match (address, sock) {
+        (Some(_), Some(_)) => Err(Error::Value("path and sock can not be specified at the same time".into())),
+        (None, None) => Err(Error::Value("no path and sock were specified".into())),
+        (Some(Address::UnixPath(_) | Address::UnixAbstract(_)), None) => Ok(()),
+        (Some(address), None) => Err(Error::Value(format!("{address} is not the address of a unix socket").into())),
+        (None, Some(fd)) => match socket::parameters(fd.as_fd()) {
+            Ok((AF_UNIX, SOCK_STREAM)) => Ok(()),
+            _ => Err(Error::Value(format!("A UNIX Domain Stream Socket was expected, got {fd:?}").into())),
+        },
+    }
+}
+
+impl<F, P, K> fmt::Debug for CreateUnixConnection<F, P, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CreateUnixConnection { address, sock, ssl, .. } = self;
+        f.debug_struct("CreateUnixConnection")
+            .field("address", address)
+            .field("sock", sock)
+            .field("ssl", ssl)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F: FnOnce() -> P, P: StreamProtocol<K>, K> IntoFuture for CreateUnixConnection<F, P, K> {
+    type Output = Result<(Transport, Rc<RefCell<P>>)>;
+    type IntoFuture = OpenStream<F, P>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let valid = self.validate();
+        let CreateUnixConnection { event_loop, factory, address, sock, ssl, .. } = self;
+        let id = event_loop.inner.shared.id;
+        OpenStream::new(factory, async move {
+            valid?;
+            let event_loop = local(id)?;
+            ssl.require_plain()?;
+            if let Some(fd) = sock {
+                return Prepared::given(event_loop, fd);
+            }
+            let address = address.expect("one of the two was given");
+            let fd = socket::open(AF_UNIX, SOCK_STREAM, 0)?;
+            event_loop.sock_connect(&fd, &address).await?;
+            Ok(Prepared::socket(event_loop, fd, Some(address)))
+        })
+    }
+}
+
+/// What [`EventLoop::create_unix_server`] gives: setters, and the work when it is awaited.
+#[must_use = "nothing listens until it is awaited"]
+pub struct CreateUnixServer<F, P, K> {
+    event_loop: EventLoop,
+    factory: F,
+    address: Option<Address>,
+    sock: Option<OwnedFd>,
+    cleanup_socket: bool,
+    serving: Serving,
+    protocol: PhantomData<fn() -> (P, K)>,
+}
+
+impl<F, P, K> CreateUnixServer<F, P, K> {
+    /// Uses this bound unix stream socket. It becomes the server's, and is closed when the call fails.
+    ///
+    /// asyncio: `sock=`.
+    pub fn sock(mut self, sock: impl Into<OwnedFd>) -> Self {
+        self.sock = Some(sock.into());
+        self
+    }
+
+    /// Whether the socket file is removed when the server is closed; it is, unless this is switched off.
+    ///
+    /// asyncio: `cleanup_socket=`.
+    pub fn cleanup_socket(mut self, cleanup: bool) -> Self {
+        self.cleanup_socket = cleanup;
+        self
+    }
+
+    /// See [`CreateServer::backlog`](crate::CreateServer::backlog).
+    ///
+    /// asyncio: `backlog=`.
+    pub fn backlog(mut self, backlog: u32) -> Self {
+        self.serving.backlog = backlog;
+        self
+    }
+
+    /// See [`CreateServer::start_serving`](crate::CreateServer::start_serving).
+    ///
+    /// asyncio: `start_serving=`.
+    pub fn start_serving(mut self, start: bool) -> Self {
+        self.serving.start_serving = start;
+        self
+    }
+
+    /// See [`CreateServer::max_connections`](crate::CreateServer::max_connections).
+    ///
+    /// asyncio: has none.
+    pub fn max_connections(mut self, most: impl Into<Option<usize>>) -> Self {
+        self.serving.max_connections = most.into();
+        self
+    }
+
+    /// Encrypts the connections.
+    ///
+    /// asyncio: `ssl=`.
+    #[cfg(feature = "tls")]
+    pub fn ssl(mut self, context: &SslContext) -> Self {
+        self.serving.ssl.context = Some(context.clone());
+        self
+    }
+
+    /// How long a TLS handshake may take; 60 s unless it is set. Only with `ssl`.
+    ///
+    /// asyncio: `ssl_handshake_timeout=`.
+    pub fn ssl_handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.serving.ssl.handshake_timeout = Some(timeout);
+        self
+    }
+
+    /// How long a TLS shutdown may take; 30 s unless it is set. Only with `ssl`.
+    ///
+    /// asyncio: `ssl_shutdown_timeout=`.
+    pub fn ssl_shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.serving.ssl.shutdown_timeout = Some(timeout);
+        self
+    }
+
+    fn validate(&self) -> Result<()> {
+        check_place(self.address.as_ref(), self.sock.as_ref())?;
+        self.serving.validate()
+    }
+}
+
+impl<F, P, K> fmt::Debug for CreateUnixServer<F, P, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CreateUnixServer { address, sock, cleanup_socket, serving, .. } = self;
+        f.debug_struct("CreateUnixServer")
+            .field("address", address)
+            .field("sock", sock)
+            .field("cleanup_socket", cleanup_socket)
+            .field("serving", serving)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F, P, K> IntoFuture for CreateUnixServer<F, P, K>
+where
+    F: FnMut() -> P + 'static,
+    P: StreamProtocol<K>,
+{
+    type Output = Result<Server>;
+    type IntoFuture = Pin<Box<dyn StdFuture<Output = Result<Server>>>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let valid = self.validate();
+        let CreateUnixServer { event_loop, mut factory, address, sock, cleanup_socket, serving, .. } = self;
+        let id = event_loop.inner.shared.id;
+        drop(event_loop);
+        let make = Box::new(move || P::erase(Rc::new(RefCell::new(factory()))));
+        Box::pin(async move {
+            valid?;
+            let event_loop = local(id)?;
+            serving.ssl.require_plain()?;
+            let fd = match (sock, address) {
+                (Some(fd), _) => fd,
+                (None, address) => bind(&address.expect("one of the two was given"))?,
+            };
+            socket::set_nonblocking(&fd, true)?;
+            let address = socket::local_address(fd.as_fd()).filter(|_| cleanup_socket);
+            let file = address.and_then(|address| SocketFile::of(&address));
+            let Serving { backlog, max_connections, .. } = serving;
+            let plan = Plan { sockets: vec![fd], make, backlog, max_connections, file };
+            serving.serve(&event_loop, plan).await
+        })
+    }
+}
+
+/// A socket that is bound to `address`, in the place of a socket that was there.
+fn bind(address: &Address) -> Result<OwnedFd> {
+    let fd = socket::open(AF_UNIX, SOCK_STREAM, 0)?;
+    remove_stale(address);
+    socket::bind(fd.as_fd(), address).map_err(|error| match error.io_error() {
+        Some(source) if source.raw_os_error() == Some(libc::EADDRINUSE) => {
+            Error::io(copy_of(source), format!("Address {address} is already in use"))
+        }
+        Some(source) => Error::io(copy_of(source), format!("error while attempting to bind on address {address}")),
+        None => error,
+    })?;
+    Ok(fd)
+}
+
+/// Removes a socket file that a former server has left, so that its path can be bound again.
+pub(crate) fn remove_stale(address: &Address) {
+    let Address::UnixPath(path) = address else { return };
+    let is_socket = fs::metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    if is_socket {
+        if let Err(error) = fs::remove_file(path) {
+            // The bind says what comes of it.
+            report::warning(&format!("Unable to check or remove stale UNIX socket {address}: {error}"));
+        }
+    }
+}
+
+/// The file of a server's socket: removed when this is dropped, if it is still that one.
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    /// Device and number: what tells it from another file at its path.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn of(address: &Address) -> Option<Self> {
+        let Address::UnixPath(path) = address else { return None };
+        Some(SocketFile { identity: identity(path).ok()?, path: path.clone() })
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let file = fs::metadata(path)?;
+    Ok((file.dev(), file.ino()))
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            // Somebody else may be faster, and nobody is left to tell.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! How a transport calls its protocol: one call at a time, in order, and never while somebody else holds it.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    time::Duration,
+};
+
+use crate::{
+    constants::{FIRST_RETRY, LAST_RETRY},
+    context::{self, ContextRef},
+    error::Error,
+    event_loop::{
+        EventLoop,
+        owned::{IoEvent, IoHandler},
+        turn::{Ready, TimerEntry},
+    },
+};
+
+/// What a protocol is told besides what was received.
+#[derive(Clone, Debug)]
+pub(crate) enum Notice {
+    Made,
+    Pause,
+    Resume,
+    /// A datagram could not be sent or was refused.
+    Error(Error),
+    Lost(Option<Error>),
+}
+
+impl Notice {
+    fn callback(&self) -> &'static str {
+        match self {
+            Notice::Made => "connection_made",
+            Notice::Pause => "pause_writing",
+            Notice::Resume => "resume_writing",
+            Notice::Error(_) => "error_received",
+            Notice::Lost(_) => "connection_lost",
+        }
+    }
+}
+
+/// A protocol as its transport holds it.
+pub(crate) trait Callee: Clone + 'static {
+    type Borrowed<'a>
+    where
+        Self: 'a;
+    type Transport;
+
+    /// `None` while somebody else holds it.
+    fn try_borrow(&self) -> Option<Self::Borrowed<'_>>;
+    fn notify(borrowed: &mut Self::Borrowed<'_>, transport: &Self::Transport, notice: &Notice);
+    fn type_name(&self) -> &'static str;
+}
+
+/// A transport as its calls see it.
+pub(crate) trait Caller<P: Callee>: IoHandler + 'static {
+    fn calls(&self) -> &Calls<P>;
+    fn transport(self: Rc<Self>) -> P::Transport;
+    /// Gives what went wrong to the exception handler.
+    fn report(&self, event_loop: &EventLoop, message: String, error: Error);
+    /// The protocol has been told that the connection is over; it is let go after this.
+    fn ended(&self, event_loop: &EventLoop);
+}
+
+/// A protocol, and what it has not been told yet.
+pub(crate) struct Calls<P> {
+    /// Taken when the connection has ended, which breaks the cycle of the two.
+    protocol: RefCell<Option<P>>,
+    /// Set while a call of ours runs.
+    calling: Cell<bool>,
+    /// What is to be told after the call that runs, or once whoever holds the protocol lets it go.
+    waiting: RefCell<VecDeque<Notice>>,
+    /// How long until the next attempt to tell it; `None` while there is no need.
+    retry: Cell<Option<Duration>>,
+    /// Whether that attempt is on its way.
+    scheduled: Cell<bool>,
+    context: Cell<ContextRef>,
+    identity: u64,
+}
+
+/// What became of a call.
+pub(crate) enum Called<R> {
+    Returned(R),
+    Panicked(Error),
+    /// Somebody else holds the protocol, or a call runs.
+    Borrowed,
+    /// There is no protocol any more.
+    Gone,
+}
+
+impl<P: Callee> Calls<P> {
+    pub(crate) fn new(event_loop: &EventLoop, protocol: P) -> Self {
+        // A copy, as for every callback that is scheduled.
+        let context = match event_loop.capture() {
+            ContextRef::Shared(context) => ContextRef::Bare(context.vars()),
+            bare @ ContextRef::Bare(_) => bare,
+        };
+        Calls {
+            protocol: RefCell::new(Some(protocol)),
+            calling: Cell::new(false),
+            waiting: RefCell::default(),
+            retry: Cell::new(None),
+            scheduled: Cell::new(false),
+            context: Cell::new(context),
+            identity: context::fresh_identity(),
+        }
+    }
+
+    pub(crate) fn protocol(&self) -> Option<P> {
+        self.protocol.borrow().clone()
+    }
+
+    /// Puts another protocol in the place of the one that is there, if the connection has not ended.
+    pub(crate) fn set_protocol(&self, protocol: P) {
+        let mut place = self.protocol.borrow_mut();
+        let before = if place.is_some() { place.replace(protocol) } else { Some(protocol) };
+        drop(place);
+        drop(before);
+    }
+
+    /// Lets go of the protocol.
+    pub(crate) fn release(&self) {
+        let protocol = self.protocol.take();
+        let left = (protocol, self.waiting.take(), self.context.take());
+        drop(left);
+    }
+
+    /// Calls the protocol from the ready queue, and then tells it what has come up meanwhile.
+    #[inline]
+    pub(crate) fn call<C: Caller<P>, R>(
+        caller: &Rc<C>,
+        event_loop: &EventLoop,
+        call: impl FnOnce(&mut P::Borrowed<'_>) -> R,
+    ) -> Called<R> {
+        let calls = caller.calls();
+        if !calls.waiting.borrow().is_empty() {
+            Self::flush(caller, event_loop);
+            if !calls.waiting.borrow().is_empty() {
+                return Called::Borrowed;
+            }
+        }
+        let called = calls.enter(call);
+        if !calls.waiting.borrow().is_empty() {
+            Self::flush(caller, event_loop);
+        }
+        called
+    }
+
+    /// Runs `call` with the protocol, in its context.
+    #[inline]
+    fn enter<R>(&self, call: impl FnOnce(&mut P::Borrowed<'_>) -> R) -> Called<R> {
+        if self.calling.get() {
+            return Called::Borrowed;
+        }
+        let Some(protocol) = self.protocol() else { return Called::Gone };
+        let Some(mut borrowed) = protocol.try_borrow() else { return Called::Borrowed };
+        self.calling.set(true);
+        let entered = context::enter(self.context.take(), self.identity).expect("a bare context can be entered");
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut borrowed)));
+        self.context.set(entered.leave());
+        self.calling.set(false);
+        match outcome {
+            Ok(value) => Called::Returned(value),
+            Err(payload) => Called::Panicked(Error::from_panic(payload)),
+        }
+    }
+
+    /// Tells the protocol now, or after the call of ours that runs, or once it is let go.
+    pub(crate) fn notify<C: Caller<P>>(caller: &Rc<C>, event_loop: &EventLoop, notice: Notice) {
+        let calls = caller.calls();
+        calls.waiting.borrow_mut().push_back(notice);
+        if !calls.calling.get() {
+            Self::flush(caller, event_loop);
+        }
+    }
+
+    /// Tells what waits, as far as the protocol can be had.
+    pub(crate) fn flush<C: Caller<P>>(caller: &Rc<C>, event_loop: &EventLoop) {
+        let calls = caller.calls();
+        loop {
+            let notice = calls.waiting.borrow_mut().pop_front();
+            let Some(notice) = notice else { break };
+            let transport = caller.clone().transport();
+            match calls.enter(|borrowed| P::notify(borrowed, &transport, &notice)) {
+                Called::Returned(()) => {}
+                Called::Panicked(error) => {
+                    caller.report(event_loop, format!("protocol.{}() failed", notice.callback()), error);
+                }
+                Called::Borrowed => {
+                    calls.waiting.borrow_mut().push_front(notice);
+                    return Self::retry_later(caller, event_loop);
+                }
+                Called::Gone => {
+                    calls.waiting.borrow_mut().clear();
+                    break;
+                }
+            }
+            if let Notice::Lost(_) = notice {
+                caller.ended(event_loop);
+                // Last, for the drop of a protocol is other people's code.
+                calls.retry.set(None);
+                return calls.release();
+            }
+        }
+        calls.retry.set(None);
+    }
+
+    /// As [`flush`](Self::flush), when a retry that was asked for has come.
+    pub(crate) fn retry<C: Caller<P>>(caller: &Rc<C>, event_loop: &EventLoop) {
+        caller.calls().scheduled.set(false);
+        Self::flush(caller, event_loop);
+    }
+
+    /// In the next iteration first, and then by a timer: whoever holds a protocol for long costs no spinning.
+    fn retry_later<C: Caller<P>>(caller: &Rc<C>, event_loop: &EventLoop) {
+        let calls = caller.calls();
+        // Whoever calls it from here comes to this again.
+        if calls.calling.get() || calls.scheduled.replace(true) {
+            return;
+        }
+        match calls.retry.get() {
+            None => {
+                calls.retry.set(Some(FIRST_RETRY));
+                event_loop.push(Ready::Io(caller.clone(), IoEvent::Retry));
+            }
+            Some(delay) => {
+                calls.retry.set(Some((delay * 2).min(LAST_RETRY)));
+                let deadline = event_loop.deadline_in(delay);
+                event_loop.insert_timer(deadline, TimerEntry::Io(caller.clone(), IoEvent::Retry));
+            }
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! Protocols of byte streams: what a transport calls.
+
+use std::{
+    any::{Any, type_name},
+    cell::{RefCell, RefMut},
+    rc::Rc,
+};
+
+use crate::{
+    error::Error,
+    transport::{
+        Transport,
+        calls::{Callee, Notice},
+    },
+};
+
+/// What happens on a byte stream, as calls.
+///
+/// ```text
+/// connection_made -> data_received* -> eof_received? -> connection_lost
+///                    pause_writing, resume_writing, in turns
+/// ```
+///
+/// `connection_made` is first and `connection_lost` last, each exactly once. All run on the loop's thread, one at a time,
+/// in the context in which the transport was made. A call that is due while another one of the same protocol runs (a
+/// `write` in `data_received` that wants `pause_writing`) comes right after it.
+///
+/// A panic in `data_received` or `eof_received` of a socket is fatal: it is reported, what waits to be written is
+/// dropped, and `connection_lost` gets the error. Other panics are reported and change nothing.
+///
+/// # Examples
+///
+/// ```
+/// use asyncio::{Error, Protocol, Transport};
+///
+/// #[derive(Default)]
+/// struct Echo {
+///     transport: Option<Transport>,
+/// }
+///
+/// impl Protocol for Echo {
+///     fn connection_made(&mut self, transport: &Transport) {
+///         self.transport = Some(transport.clone());
+///     }
+///
+///     fn data_received(&mut self, data: &[u8]) {
+///         if let Some(transport) = &self.transport {
+///             transport.write(data);
+///         }
+///     }
+///
+///     fn connection_lost(&mut self, _error: Option<&Error>) {
+///         self.transport = None;
+///     }
+/// }
+///
+/// asyncio::run(async {
+///     let event_loop = asyncio::get_running_loop()?;
+///     let server = event_loop.create_server(Echo::default, ("127.0.0.1", 0)).await?;
+///     assert!(server.is_serving());
+///     Ok(())
+/// })?;
+/// # asyncio::ok(())
+/// ```
+///
+/// asyncio: `asyncio.Protocol`.
+pub trait Protocol: 'static {
+    /// The connection stands. Keep a clone of `transport` to write.
+    fn connection_made(&mut self, transport: &Transport) {
+        let _ = transport;
+    }
+
+    /// Bytes have arrived: at least one, split anyhow.
+    fn data_received(&mut self, data: &[u8]);
+
+    /// The other side will send no more. `true` keeps this side open for writing, `false` closes the transport.
+    ///
+    /// asyncio: `None` is `false`.
+    fn eof_received(&mut self) -> bool {
+        false
+    }
+
+    /// The connection is over: closed or aborted by this side, or ended by the other (`None`), or failed.
+    fn connection_lost(&mut self, error: Option<&Error>) {
+        let _ = error;
+    }
+
+    /// More waits to be written than the high-water mark: write no more for now.
+    fn pause_writing(&mut self) {}
+
+    /// What waits has fallen to the low-water mark: go on.
+    fn resume_writing(&mut self) {}
+}
+
+/// A [`Protocol`] that receives into memory of its own.
+///
+/// `get_buffer` and `buffer_updated` take the place of `data_received`; everything else is the same, and so is what
+/// panics do. An empty buffer is fatal: [`Error::Runtime`].
+///
+/// # Examples
+///
+/// ```
+/// use asyncio::BufferedProtocol;
+///
+/// struct Collect {
+///     memory: Box<[u8; 4096]>,
+///     received: Vec<u8>,
+/// }
+///
+/// impl BufferedProtocol for Collect {
+///     fn get_buffer(&mut self, _size_hint: Option<usize>) -> &mut [u8] {
+///         &mut self.memory[..]
+///     }
+///
+///     fn buffer_updated(&mut self, count: usize) {
+///         self.received.extend_from_slice(&self.memory[..count]);
+///     }
+/// }
+/// ```
+///
+/// asyncio: `asyncio.BufferedProtocol`.
+pub trait BufferedProtocol: 'static {
+    /// See [`Protocol::connection_made`].
+    fn connection_made(&mut self, transport: &Transport) {
+        let _ = transport;
+    }
+
+    /// Where the next bytes go: at least one byte of memory, any size. `size_hint` is the recommended size, if one is
+    /// known.
+    fn get_buffer(&mut self, size_hint: Option<usize>) -> &mut [u8];
+
+    /// The first `count` bytes of what `get_buffer` gave have been received.
+    fn buffer_updated(&mut self, count: usize);
+
+    /// See [`Protocol::eof_received`].
+    fn eof_received(&mut self) -> bool {
+        false
+    }
+
+    /// See [`Protocol::connection_lost`].
+    fn connection_lost(&mut self, error: Option<&Error>) {
+        let _ = error;
+    }
+
+    /// See [`Protocol::pause_writing`].
+    fn pause_writing(&mut self) {}
+
+    /// See [`Protocol::resume_writing`].
+    fn resume_writing(&mut self) {}
+}
+
+/// A protocol of a byte stream, of either kind: what `create_connection` and its kin take.
+///
+/// It is implemented for every [`Protocol`] and every [`BufferedProtocol`]; `Kind` is found by the compiler.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a protocol of a byte stream",
+    label = "expected a `Protocol` or a `BufferedProtocol`",
+    note = "implement one of the two, and only one"
+)]
+pub trait StreamProtocol<Kind>: Sized + 'static {
+    #[doc(hidden)]
+    fn erase(protocol: Rc<RefCell<Self>>) -> AnyStreamProtocol;
+}
+
+/// Marks what is a [`Protocol`].
+#[derive(Debug)]
+pub struct IsProtocol(());
+
+/// Marks what is a [`BufferedProtocol`].
+#[derive(Debug)]
+pub struct IsBufferedProtocol(());
+
+impl<P: Protocol> StreamProtocol<IsProtocol> for P {
+    fn erase(protocol: Rc<RefCell<P>>) -> AnyStreamProtocol {
+        AnyStreamProtocol(Kind::Plain(protocol))
+    }
+}
+
+impl<P: BufferedProtocol> StreamProtocol<IsBufferedProtocol> for P {
+    fn erase(protocol: Rc<RefCell<P>>) -> AnyStreamProtocol {
+        AnyStreamProtocol(Kind::Buffered(protocol))
+    }
+}
+
+/// A protocol that has lost its type.
+#[derive(Clone)]
+#[doc(hidden)]
+pub struct AnyStreamProtocol(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Plain(Rc<dyn PlainCell>),
+    Buffered(Rc<dyn BufferedCell>),
+}
+
+impl std::fmt::Debug for AnyStreamProtocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.type_name())
+    }
+}
+
+trait PlainCell {
+    fn try_borrow(&self) -> Option<RefMut<'_, dyn Protocol>>;
+    fn into_any(self: Rc<Self>) -> Rc<dyn Any>;
+    fn type_name(&self) -> &'static str;
+}
+
+impl<P: Protocol> PlainCell for RefCell<P> {
+    fn try_borrow(&self) -> Option<RefMut<'_, dyn Protocol>> {
+        let borrowed = self.try_borrow_mut().ok()?;
+        Some(RefMut::map(borrowed, |protocol| protocol as &mut dyn Protocol))
+    }
+
+    fn into_any(self: Rc<Self>) -> Rc<dyn Any> {
+        self
+    }
+
+    fn type_name(&self) -> &'static str {
+        type_name::<P>()
+    }
+}
+
+trait BufferedCell {
+    fn try_borrow(&self) -> Option<RefMut<'_, dyn BufferedProtocol>>;
+    fn into_any(self: Rc<Self>) -> Rc<dyn Any>;
+    fn type_name(&self) -> &'static str;
+}
+
+impl<P: BufferedProtocol> BufferedCell for RefCell<P> {
+    fn try_borrow(&self) -> Option<RefMut<'_, dyn BufferedProtocol>> {
+        let borrowed = self.try_borrow_mut().ok()?;
+        Some(RefMut::map(borrowed, |protocol| protocol as &mut dyn BufferedProtocol))
+    }
+
+    fn into_any(self: Rc<Self>) -> Rc<dyn Any> {
+        self
+    }
+
+    fn type_name(&self) -> &'static str {
+        type_name::<P>()
+    }
+}
+
+impl AnyStreamProtocol {
+    /// The protocol with its type, if it is a `P`.
+    pub(crate) fn downcast<P: 'static>(self) -> Option<Rc<RefCell<P>>> {
+        match self.0 {
+            Kind::Plain(cell) => cell.into_any(),
+            Kind::Buffered(cell) => cell.into_any(),
+        }
+        .downcast()
+        .ok()
+    }
+}
+
+/// A protocol for the time of a call.
+pub(crate) enum BorrowedProtocol<'a> {
+    Plain(RefMut<'a, dyn Protocol>),
+    Buffered(RefMut<'a, dyn BufferedProtocol>),
+}
+
+impl BorrowedProtocol<'_> {
+    pub(crate) fn eof_received(&mut self) -> bool {
+        match self {
+            BorrowedProtocol::Plain(protocol) => protocol.eof_received(),
+            BorrowedProtocol::Buffered(protocol) => protocol.eof_received(),
+        }
+    }
+}
+
+impl Callee for AnyStreamProtocol {
+    type Borrowed<'a> = BorrowedProtocol<'a>;
+    type Transport = Transport;
+
+    #[inline]
+    fn try_borrow(&self) -> Option<BorrowedProtocol<'_>> {
+        match &self.0 {
+            Kind::Plain(cell) => cell.try_borrow().map(BorrowedProtocol::Plain),
+            Kind::Buffered(cell) => cell.try_borrow().map(BorrowedProtocol::Buffered),
+        }
+    }
+
+    fn notify(borrowed: &mut BorrowedProtocol<'_>, transport: &Transport, notice: &Notice) {
+        match borrowed {
+            BorrowedProtocol::Plain(protocol) => match notice {
+                Notice::Made => protocol.connection_made(transport),
+                Notice::Pause => protocol.pause_writing(),
+                Notice::Resume => protocol.resume_writing(),
+                Notice::Lost(error) => protocol.connection_lost(error.as_ref()),
+                Notice::Error(_) => {}
+            },
+            BorrowedProtocol::Buffered(protocol) => match notice {
+                Notice::Made => protocol.connection_made(transport),
+                Notice::Pause => protocol.pause_writing(),
+                Notice::Resume => protocol.resume_writing(),
+                Notice::Lost(error) => protocol.connection_lost(error.as_ref()),
+                Notice::Error(_) => {}
+            },
+        }
+    }
+
+    fn type_name(&self) -> &'static str {
+        match &self.0 {
+            Kind::Plain(cell) => cell.type_name(),
+            Kind::Buffered(cell) => cell.type_name(),
+        }
+    }
+}
