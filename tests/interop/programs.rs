@@ -172,6 +172,126 @@ mod a_task_factory {
     }
 }
 
+mod an_echo_server {
+    //! A protocol that keeps its transport, and a server that is cancelled in the end.
+
+    use asyncio::{Error, Protocol, Transport};
+    use std::io::{Read, Write};
+
+    #[derive(Default)]
+    struct Echo {
+        transport: Option<Transport>,
+    }
+
+    impl Protocol for Echo {
+        fn connection_made(&mut self, transport: &Transport) {
+            self.transport = Some(transport.clone());
+        }
+        fn data_received(&mut self, data: &[u8]) {
+            if let Some(t) = &self.transport {
+                t.write(data);
+            }
+        }
+        fn connection_lost(&mut self, _error: Option<&Error>) {
+            self.transport = None
+        }
+    }
+
+    pub(super) fn main() -> asyncio::Result<()> {
+        let ended = asyncio::run(async {
+            let event_loop = asyncio::get_running_loop()?;
+            let server =
+                event_loop.create_server(Echo::default, ("127.0.0.1", 0)).backlog(1024).reuse_port(true).await?;
+            let address = server.sockets()[0].address().as_inet().expect("an address of IP");
+            let closer = server.clone(); // it is `Send`
+            std::thread::spawn(move || {
+                let mut client = std::net::TcpStream::connect(address).unwrap();
+                client.write_all(b"hello").unwrap();
+                let mut answer = [0; 5];
+                client.read_exact(&mut answer).unwrap();
+                assert_eq!(&answer, b"hello");
+                closer.close();
+            });
+            server.serve_forever().await?;
+            Ok(())
+        });
+        assert!(ended.unwrap_err().is_cancelled());
+        Ok(())
+    }
+}
+
+mod a_connection {
+    //! A factory that borrows, a protocol that completes a future, and one that takes the place of another.
+
+    use asyncio::*;
+    use std::{cell::RefCell, rc::Rc, time::Duration};
+
+    struct Client {
+        lost: Future<()>,
+        message: String,
+    }
+
+    impl Protocol for Client {
+        fn connection_made(&mut self, t: &Transport) {
+            t.write(self.message.as_bytes());
+        }
+        fn data_received(&mut self, d: &[u8]) {
+            println!("{d:?}")
+        }
+        fn connection_lost(&mut self, _: Option<&Error>) {
+            let _ = self.lost.set_result(());
+        }
+    }
+
+    struct Buf([u8; 16], Rc<RefCell<Vec<u8>>>, Option<Future<()>>);
+
+    impl BufferedProtocol for Buf {
+        fn get_buffer(&mut self, _: Option<usize>) -> &mut [u8] {
+            &mut self.0
+        }
+        fn buffer_updated(&mut self, count: usize) {
+            self.1.borrow_mut().extend_from_slice(&self.0[..count]);
+        }
+        fn connection_lost(&mut self, _: Option<&Error>) {
+            if let Some(lost) = &self.2 {
+                let _ = lost.set_result(());
+            }
+        }
+    }
+
+    async fn main_() -> Result<()> {
+        let event_loop = get_running_loop()?;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let port = listener.local_addr()?.port();
+        let lost = event_loop.create_future();
+        let message = String::from("hi");
+        let host = String::from("127.0.0.1");
+        // the factory borrows nothing ('static not needed), moves the future in
+        let borrowed = &message;
+        let (transport, protocol) = event_loop
+            .create_connection(|| Client { lost: lost.clone(), message: borrowed.clone() }, (host.as_str(), port))
+            .happy_eyeballs_delay(Duration::from_millis(250))
+            .await?;
+        let p: Rc<RefCell<Client>> = transport.get_protocol().ok_or(Error::Value("".into()))?;
+        assert!(Rc::ptr_eq(&p, &protocol));
+        let received = Rc::default();
+        transport.set_protocol(Rc::new(RefCell::new(Buf([0; 16], Rc::clone(&received), Some(lost.clone())))));
+        let (mut peer, _) = listener.accept()?;
+        std::io::Write::write_all(&mut peer, b"as was agreed")?;
+        drop(peer);
+        lost.await?;
+        assert_eq!(*received.borrow(), b"as was agreed");
+        let nowhere = event_loop.create_connection(|| Buf([0; 16], Rc::default(), None), ("::1", 1)).await;
+        assert!(nowhere.is_err());
+        transport.close();
+        Ok(())
+    }
+
+    pub(super) fn main() -> Result<()> {
+        run(main_())
+    }
+}
+
 #[test]
 fn a_program_that_runs_in_many_ways() {
     let _deadline = support::deadline();
@@ -200,4 +320,16 @@ fn a_program_that_hands_coroutines_to_a_loop() {
 fn a_program_with_a_task_factory() {
     let _deadline = support::deadline();
     a_task_factory::main().unwrap();
+}
+
+#[test]
+fn a_program_with_an_echo_server() {
+    let _deadline = support::deadline();
+    an_echo_server::main().unwrap();
+}
+
+#[test]
+fn a_program_with_a_connection() {
+    let _deadline = support::deadline();
+    a_connection::main().unwrap();
 }
