@@ -27,6 +27,7 @@
 //! | for | look at |
 //! |---|---|
 //! | entering | [`run`], [`Runner`], [`block_on`], [`EventLoop::run_until_complete`] |
+//! | several cores | [`run_workers`], [`Worker`], [`reuse_port`](CreateServer::reuse_port) |
 //! | the loop | [`EventLoop`], [`new_event_loop`], [`get_running_loop`], [`EventLoop::builder`] |
 //! | scheduling | [`EventLoop::call_soon`], [`EventLoop::call_later`], [`Handle`], [`TimerHandle`] |
 //! | tasks | [`create_task`], [`Task`], [`AnyTask`], [`current_task`], [`all_tasks`], [`EventLoop::set_task_factory`] |
@@ -53,7 +54,7 @@
 //!
 //! | level | module | what |
 //! |--:|---|---|
-//! | 8 | `runner` | `run`, `Runner`, `block_on` |
+//! | 8 | `runner`, `workers` | `run`, `Runner`, `block_on`; `run_workers` |
 //! | 6 | `net` | openers of transports, servers, files, plain sockets, names |
 //! | 5 | `combine` | sleep, timeouts, groups, `gather` and its kin, generators, `to_thread` |
 //! |   | `sync` | locks, events, conditions, semaphores, barriers, queues |
@@ -83,6 +84,7 @@ mod sync;
 mod sys;
 mod task;
 mod transport;
+mod workers;
 
 pub use crate::{
     clock::{Clock, MonotonicClock, VirtualClock},
@@ -122,7 +124,7 @@ pub use crate::{
         open::OpenStream,
         resolve::GetAddrInfo,
         sendfile::{
-            SockSendfile, Sendfile,
+            Sendfile, SockSendfile,
             source::{Reader, SendfileSource},
         },
         server::{Server, ServerSocket},
@@ -164,6 +166,7 @@ pub use crate::{
         extra_info::{ExtraInfo, PEERNAME, PIPE, SOCKET, SOCKNAME},
         protocol::{BufferedProtocol, IsBufferedProtocol, IsProtocol, Protocol, StreamProtocol},
     },
+    workers::{Worker, run_workers},
 };
 
 /// What users store and pass on crosses threads; callbacks, coroutines and what is bound to a loop stay with it.
@@ -293,6 +296,7 @@ const _: () = {
     send_and_sync::<ThreadPool>();
     send_and_sync::<Server>();
     send_and_sync::<ServerSocket>();
+    send_and_sync::<Worker>();
 };
 
 /// What a loop waits with, and what a selector of one's own is made of.
@@ -309,9 +313,10 @@ pub mod selector {
 /// The traits, `Result`, `Error` and the free functions.
 pub mod prelude {
     pub use crate::{
-        Clock, Error, Executor, GatherArgs, IntoCoroutine, Resolver, Result, ToAddress, ToSignal, Waitable, all_tasks,
-        as_completed, async_generator, block_on, cancellable, copy_context, create_task, current_task, ensure_future,
-        gather, get_event_loop, get_running_loop, new_event_loop, ok, run, run_coroutine_threadsafe,
+        BufferedProtocol, Clock, DatagramProtocol, Error, Executor, GatherArgs, IntoCoroutine, Protocol, Resolver,
+        Result, StreamProtocol, ToAddress, ToDestination, ToSignal, ToUnixAddress, Waitable, all_tasks, as_completed,
+        async_generator, block_on, cancellable, copy_context, create_task, current_task, ensure_future, gather,
+        get_event_loop, get_running_loop, new_event_loop, ok, run, run_coroutine_threadsafe, run_workers,
         selector::Selector, set_event_loop, shield, shielded, sleep, sleep_until, staggered_race, timeout, timeout_at,
         to_thread, wait, wait_for, wrap_future,
     };

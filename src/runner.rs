@@ -208,7 +208,8 @@ impl Runner {
         }
     }
 
-    fn open(&mut self) -> Result<(EventLoop, Context)> {
+    /// The loop, which the first call makes, and the context of its runs.
+    pub(crate) fn open(&mut self) -> Result<(EventLoop, Context)> {
         if let Stage::New = self.stage {
             let event_loop = match self.loop_factory.take() {
                 Some(factory) => factory()?,
@@ -231,43 +232,63 @@ impl Runner {
         created: &'static Location<'static>,
     ) -> Result<T> {
         let (event_loop, context) = self.open()?;
-        let interrupts = Rc::new(Cell::new(0));
-        // Whether one came when main had ended, or in its last step: it could not be cancelled any more.
-        let too_late = Rc::new(Cell::new(false));
-        let main_task = Rc::new(RefCell::new(None));
-        let (count, late, task) = (interrupts.clone(), too_late.clone(), main_task.clone());
-        let guard = event_loop.on_interrupt(move |event_loop| {
-            count.set(count.get() + 1);
-            let task = task.borrow().clone();
-            let Some(task): Option<TaskRef> = task else { return };
-            match count.get() {
-                _ if task.is_done() => late.set(true),
-                1 => drop(task.cancel(Cancelled::by(Canceller::Interrupt, None))),
-                // Behind the step that the first one has queued: main takes them one by one.
-                2 => drop(event_loop.call_soon(move || task.cancel(Cancelled::by(Canceller::Interrupt, None)))),
-                _ => {
-                    task.kill();
-                    task.wake_all();
-                }
-            }
-        })?;
+        let interrupts = Rc::new(Interrupts::default());
+        let seen = interrupts.clone();
+        let reason = Cancelled::by(Canceller::Interrupt, None);
+        let guard = event_loop.on_interrupt(move |event_loop| seen.interrupt(event_loop, reason.clone()))?;
         let options = MainOptions { context: Some(context), keep: false };
-        let result = event_loop.run_main(main, options, created, |task| {
-            main_task.replace(Some(task.clone()));
-        });
+        let result = event_loop.run_main(main, options, created, |task| interrupts.begin(task));
         if guard.is_some() {
             event_loop.take_signals();
         }
         drop(guard);
-        let task = main_task.take();
-        match result {
-            _ if interrupts.get() > 1 => Err(Error::KeyboardInterrupt),
-            // A cancellation that nobody else asked for.
-            Err(Error::Cancelled(_)) if interrupts.get() == 1 && task.is_some_and(|task| task.uncancel() == 0) => {
-                Err(Error::KeyboardInterrupt)
+        if interrupts.end(&result) { Err(Error::KeyboardInterrupt) } else { result }
+    }
+}
+
+/// What SIGINT does to a main task: the first cancels it, the second cancels it again, the third drops it.
+#[derive(Default)]
+pub(crate) struct Interrupts {
+    count: Cell<usize>,
+    /// Set by one that comes when main has ended, or in its last step: it cannot be cancelled any more. Never cleared.
+    too_late: Cell<bool>,
+    /// Main, while it runs.
+    task: RefCell<Option<TaskRef>>,
+}
+
+impl Interrupts {
+    pub(crate) fn begin(&self, task: &TaskRef) {
+        self.task.replace(Some(task.clone()));
+    }
+
+    pub(crate) fn interrupt(&self, event_loop: &EventLoop, reason: Cancelled) {
+        self.count.set(self.count.get() + 1);
+        let Some(task) = self.task() else { return };
+        match self.count.get() {
+            _ if task.is_done() => self.too_late.set(true),
+            1 => drop(task.cancel(reason)),
+            // Behind the step that the first one has queued: main takes them one by one.
+            2 => drop(event_loop.call_soon(move || task.cancel(reason))),
+            _ => {
+                task.kill();
+                task.wake_all();
             }
-            Ok(_) if too_late.get() => Err(Error::KeyboardInterrupt),
-            result => result,
+        }
+    }
+
+    pub(crate) fn task(&self) -> Option<TaskRef> {
+        self.task.borrow().clone()
+    }
+
+    /// Says, after main's end, whether it counts as interrupted.
+    pub(crate) fn end<T>(&self, result: &Result<T>) -> bool {
+        let task = self.task.take();
+        match result {
+            _ if self.count.get() > 1 => true,
+            // A cancellation that nobody else asked for.
+            Err(Error::Cancelled(_)) => self.count.get() == 1 && task.is_some_and(|task| task.uncancel() == 0),
+            Ok(_) => self.too_late.get(),
+            Err(_) => false,
         }
     }
 }

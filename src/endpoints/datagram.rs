@@ -34,7 +34,7 @@ use crate::{
     },
     transport::{
         buffers::IoBuffers,
-        calls::{Called, Caller, Callee, Calls, Notice},
+        calls::{Called, Callee, Caller, Calls, Notice},
         datagram::{AnyDatagramProtocol, DatagramTransport, RawDatagramTransport},
         datagram_queue::DatagramQueue,
         extra_info::{ExtraName, ExtraValue},

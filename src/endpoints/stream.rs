@@ -31,7 +31,7 @@ use crate::{
     transport::{
         RawTransport, SendfileMode, Transport,
         buffers::IoBuffers,
-        calls::{Called, Caller, Callee, Calls, Notice},
+        calls::{Called, Callee, Caller, Calls, Notice},
         extra_info::{ExtraName, ExtraValue},
         flow::Flow,
         protocol::{AnyStreamProtocol, BorrowedProtocol},
@@ -49,12 +49,11 @@ pub(crate) enum Kind {
 
 /// What an endpoint is opened with.
 pub(crate) struct Opening {
-    /// Non-blocking.
+    /// Non-blocking if it is a socket. A pipe becomes it now, and is as before when the transport has ended: others may
+    /// share it.
     pub(crate) fd: OwnedFd,
     pub(crate) kind: Kind,
     pub(crate) peer: Option<Address>,
-    /// Whether the descriptor is made blocking again at the end: others may share it.
-    pub(crate) restore: bool,
     pub(crate) protocol: AnyStreamProtocol,
     /// Completed when the protocol knows of its connection.
     pub(crate) opener: Option<Future<()>>,
@@ -68,7 +67,6 @@ pub(crate) struct StreamEndpoint {
     number: RawFd,
     /// Taken at the end.
     fd: RefCell<Option<OwnedFd>>,
-    restore: bool,
     peer: Option<Address>,
     /// Looked up when somebody asks, at the end at the latest.
     local: OnceCell<Option<Address>>,
@@ -93,10 +91,14 @@ pub(crate) struct StreamEndpoint {
     /// Whether who sends a file waits for the descriptor to be writable.
     wants_writable: Cell<bool>,
     drained: Cell<Option<Waker>>,
-    /// Whether a write pipe is watched for its reader's going.
-    watches_hang_up: Cell<bool>,
+    /// Whether it is a write pipe whose reader can be seen to go: no device.
+    channel: bool,
+    /// Set when something is there to be read from a write pipe, which says nothing of its reader; never cleared.
+    unread: Cell<bool>,
     /// Set where the system cannot watch the descriptor because it is always ready; never cleared.
     always_ready: Cell<bool>,
+    /// Whether an always ready one is on its way to be told so.
+    ready_queued: Cell<bool>,
     /// How often in a row nothing could be delivered because somebody held the protocol.
     undelivered: Cell<u8>,
     /// What ended the connection.
@@ -117,8 +119,11 @@ enum Read {
 impl StreamEndpoint {
     /// Makes the transport of a descriptor; its protocol hears of it from the ready queue.
     pub(crate) fn open(event_loop: &EventLoop, opening: Opening) -> Result<Rc<Self>> {
-        let Opening { fd, kind, peer, restore, protocol, opener, attached } = opening;
+        let Opening { fd, kind, peer, protocol, opener, attached } = opening;
         let channel = kind == Kind::WritePipe && pipe::kind(fd.as_fd())? == pipe::PipeKind::Channel;
+        if kind != Kind::Socket {
+            pipe::unblock(fd.as_fd())?;
+        }
         let number = fd.as_raw_fd();
         let endpoint = Rc::new_cyclic(|this| StreamEndpoint {
             this: this.clone(),
@@ -126,7 +131,6 @@ impl StreamEndpoint {
             kind,
             number,
             fd: RefCell::new(Some(fd)),
-            restore,
             peer,
             local: OnceCell::new(),
             buffer: RefCell::default(),
@@ -142,14 +146,19 @@ impl StreamEndpoint {
             sending_file: Cell::new(false),
             wants_writable: Cell::new(false),
             drained: Cell::new(None),
-            watches_hang_up: Cell::new(channel),
+            channel,
+            unread: Cell::new(false),
             always_ready: Cell::new(false),
+            ready_queued: Cell::new(false),
             undelivered: Cell::new(0),
             failure: RefCell::new(None),
             opener: Cell::new(opener),
             attached: Cell::new(attached),
         });
-        event_loop.own(number, endpoint.clone())?;
+        if let Err(error) = event_loop.own(number, endpoint.clone()) {
+            endpoint.close_fd();
+            return Err(error);
+        }
         event_loop.push(Ready::Io(endpoint.clone(), IoEvent::Made));
         Ok(endpoint)
     }
@@ -177,7 +186,7 @@ impl StreamEndpoint {
     fn wants_to_read(&self) -> bool {
         let reads = match self.kind {
             Kind::Socket | Kind::ReadPipe => !self.paused.get() && !self.read_ended.get(),
-            Kind::WritePipe => self.watches_hang_up.get(),
+            Kind::WritePipe => self.channel && !self.unread.get(),
         };
         reads && self.started.get() && !self.closing.get() && !self.sending_file.get()
     }
@@ -193,7 +202,12 @@ impl StreamEndpoint {
         if self.always_ready.get() {
             return self.be_ready(&event_loop, interest);
         }
-        match event_loop.watch_owned(self.number, interest) {
+        let watched = if self.unread.get() && self.started.get() && !self.closing.get() {
+            event_loop.watch_owned_to_its_end(self.number, interest)
+        } else {
+            event_loop.watch_owned(self.number, interest)
+        };
+        match watched {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(libc::EPERM) && self.kind != Kind::Socket => {
                 self.always_ready.set(true);
@@ -205,9 +219,8 @@ impl StreamEndpoint {
 
     /// What the selector would say of a descriptor that is always ready, such as `/dev/null`.
     fn be_ready(&self, event_loop: &EventLoop, interest: Interest) {
-        if !interest.is_empty() {
-            let Interest { readable, writable } = interest;
-            event_loop.push(Ready::Io(self.this(), IoEvent::Ready { readable, writable }));
+        if !interest.is_empty() && !self.ready_queued.replace(true) {
+            event_loop.push(Ready::Io(self.this(), IoEvent::Ready { readable: true, writable: true }));
         }
     }
 
@@ -226,13 +239,16 @@ impl StreamEndpoint {
 
     #[inline]
     fn ready(self: &Rc<Self>, event_loop: &EventLoop, readable: bool, writable: bool) {
-        if readable && self.wants_to_read() {
-            if self.kind == Kind::WritePipe { self.look_for_hang_up() } else { self.read(event_loop) }
+        if readable && self.kind == Kind::WritePipe {
+            self.look_for_hang_up();
+        } else if readable && self.wants_to_read() {
+            self.read(event_loop);
         }
         if writable && self.wants_to_write() {
             self.write_more(event_loop);
         }
         if self.always_ready.get() {
+            self.ready_queued.set(false);
             self.update_interest();
         }
     }
@@ -273,10 +289,10 @@ impl StreamEndpoint {
             Called::Returned(Read::Data) => self.undelivered.set(0),
             Called::Returned(Read::Nothing) | Called::Gone => {}
             Called::Returned(Read::End) => self.read_end(event_loop),
-            Called::Returned(Read::Failed(error)) => self.force_close(Some(error.into())),
+            Called::Returned(Read::Failed(error)) => self.read_failed(event_loop, error.into()),
             Called::Returned(Read::NoRoom) => {
                 let error = Error::Runtime("get_buffer() returned an empty buffer".into());
-                self.callback_failed(event_loop, "get_buffer", error);
+                self.fatal(event_loop, "get_buffer", error);
             }
             Called::Panicked(error) => self.callback_failed(event_loop, callback.get(), error),
             Called::Borrowed => self.not_delivered(event_loop, "data_received"),
@@ -284,27 +300,53 @@ impl StreamEndpoint {
     }
 
     fn read_end(self: &Rc<Self>, event_loop: &EventLoop) {
-        match Calls::call(self, event_loop, |protocol| protocol.eof_received()) {
+        let called = Calls::call(self, event_loop, |protocol| {
+            // Nothing can keep it open.
+            self.closing.set(self.kind == Kind::ReadPipe);
+            protocol.eof_received()
+        });
+        match called {
             Called::Returned(true) if self.kind == Kind::Socket => {
                 self.read_ended.set(true);
                 self.update_interest();
             }
-            Called::Returned(_) | Called::Gone => self.close(),
+            Called::Returned(_) | Called::Gone => self.end(),
             Called::Panicked(error) => {
                 self.callback_failed(event_loop, "eof_received", error);
-                self.close();
+                self.end();
             }
             Called::Borrowed => self.not_delivered(event_loop, "eof_received"),
         }
     }
 
+    /// Closes after the end of the input.
+    fn end(&self) {
+        if self.kind == Kind::ReadPipe { self.force_close(None) } else { self.close() }
+    }
+
     /// A call of the protocol panicked. That is the end of a socket, and a pipe goes on.
     #[cold]
     fn callback_failed(&self, event_loop: &EventLoop, callback: &str, error: Error) {
-        if self.kind != Kind::Socket {
-            return self.report(event_loop, format!("protocol.{callback}() failed"), error);
+        match self.kind {
+            Kind::Socket => self.fatal(event_loop, callback, error),
+            Kind::ReadPipe | Kind::WritePipe => {
+                self.report(event_loop, format!("protocol.{callback}() failed"), error);
+            }
         }
+    }
+
+    #[cold]
+    fn fatal(&self, event_loop: &EventLoop, callback: &str, error: Error) {
         self.report(event_loop, format!("Fatal error: protocol.{callback}() call failed."), error.clone());
+        self.force_close(Some(error));
+    }
+
+    /// A connection may break at any time; a pipe has no reason to.
+    #[cold]
+    fn read_failed(&self, event_loop: &EventLoop, error: Error) {
+        if self.kind == Kind::ReadPipe {
+            self.report(event_loop, "Fatal read error on pipe transport".to_owned(), error.clone());
+        }
         self.force_close(Some(error));
     }
 
@@ -339,11 +381,15 @@ impl StreamEndpoint {
         }
     }
 
-    /// A write pipe is readable when nobody reads from it any more, or because it is a socket that was sent something.
+    /// A write pipe is readable when nobody reads from it any more, or because something was sent to it: a socket, or a
+    /// FIFO that is open for both. Then only the other is waited for.
     fn look_for_hang_up(&self) {
+        if !self.channel || self.closing.get() {
+            return;
+        }
         let hung_up = self.fd.borrow().as_ref().is_some_and(|fd| socket::is_hung_up(fd.as_fd()));
         if !hung_up {
-            self.watches_hang_up.set(false);
+            self.unread.set(true);
             return self.update_interest();
         }
         let unwritten = !self.buffer.borrow().is_empty();
@@ -368,9 +414,9 @@ impl StreamEndpoint {
         Err(Error::Runtime(mistake.into()))
     }
 
-    /// Sends what the system takes of `pieces` and keeps the rest.
+    /// Sends what the system takes of `pieces` and keeps the rest; the protocol pauses for it unless there comes `more`.
     #[inline]
-    fn put(&self, pieces: &[IoSlice<'_>]) {
+    fn put(&self, pieces: &[IoSlice<'_>], more: bool) {
         let mut sent = 0;
         if self.buffer.borrow().is_empty() {
             match self.send(pieces) {
@@ -382,11 +428,11 @@ impl StreamEndpoint {
                 return;
             }
         }
-        self.keep(pieces, sent);
+        self.keep(pieces, sent, more);
     }
 
     /// Keeps what comes after the first `sent` bytes of `pieces`.
-    fn keep(&self, pieces: &[IoSlice<'_>], mut sent: usize) {
+    fn keep(&self, pieces: &[IoSlice<'_>], mut sent: usize, more: bool) {
         let mut buffer = self.buffer.borrow_mut();
         for piece in pieces {
             let rest = &piece[sent.min(piece.len())..];
@@ -397,7 +443,7 @@ impl StreamEndpoint {
         drop(buffer);
         self.update_interest();
         // A file's bytes are no concern of the protocol's, which cannot write meanwhile anyway.
-        if !self.sending_file.get() {
+        if !more && !self.sending_file.get() {
             self.grown(size);
         }
     }
@@ -522,13 +568,11 @@ impl StreamEndpoint {
     fn close_fd(&self) {
         if self.kind == Kind::Socket {
             let _ = self.local_address();
+        } else if let Some(fd) = &*self.fd.borrow() {
+            pipe::block_again(fd.as_fd());
         }
         // Whoever is lent it now keeps it open until this is dropped.
         let fd = self.fd.try_borrow_mut().ok().and_then(|mut fd| fd.take());
-        if let Some(fd) = fd.as_ref().filter(|_| self.restore) {
-            // As it was found, for those who share it; nobody is left to tell if that fails.
-            let _ = socket::set_nonblocking(fd, false);
-        }
         drop(fd);
     }
 }
@@ -612,14 +656,19 @@ impl RawTransport for StreamEndpoint {
     #[inline]
     fn write(&self, data: &[u8]) -> Result<()> {
         if self.check_write("write")? && !data.is_empty() {
-            self.put(&[IoSlice::new(data)]);
+            self.put(&[IoSlice::new(data)], false);
         }
         Ok(())
     }
 
-    fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> Result<()> {
-        if self.check_write("writelines")? && pieces.iter().any(|piece| !piece.is_empty()) {
-            self.put(pieces);
+    fn write_vectored(&self, pieces: &[IoSlice<'_>], more: bool) -> Result<()> {
+        if !self.check_write("writelines")? {
+            return Ok(());
+        }
+        if pieces.iter().any(|piece| !piece.is_empty()) {
+            self.put(pieces, more);
+        } else if !more {
+            self.grown(self.write_buffer_size());
         }
         Ok(())
     }
@@ -768,7 +817,7 @@ impl RawTransport for StreamEndpoint {
 
     fn write_for_sendfile(&self, data: &[u8]) -> Result<()> {
         if !self.closing.get() {
-            self.put(&[IoSlice::new(data)]);
+            self.put(&[IoSlice::new(data)], false);
         }
         Ok(())
     }

@@ -71,10 +71,12 @@ pub enum Canceller {
     TaskGroup,
     /// An async generator that is being closed.
     AsyncGenerator,
-    /// SIGINT (Ctrl-C) under `run`.
+    /// SIGINT (Ctrl-C) under `run` or `run_workers`.
     Interrupt,
     /// `run` or `Runner`, which cancels what is left when the main coroutine has ended.
     Runner,
+    /// `run_workers`, because of SIGTERM or because another worker failed.
+    Workers,
 }
 
 impl fmt::Display for Canceller {
@@ -88,6 +90,7 @@ impl fmt::Display for Canceller {
             Canceller::AsyncGenerator => f.write_str("an async generator"),
             Canceller::Interrupt => f.write_str("SIGINT"),
             Canceller::Runner => f.write_str("the runner"),
+            Canceller::Workers => f.write_str("run_workers"),
         }
     }
 }

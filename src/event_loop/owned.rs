@@ -35,15 +35,16 @@ pub(crate) enum IoEvent {
 
 struct OwnedSource {
     handler: Rc<dyn IoHandler>,
-    /// What the selector watches it for; it does not know the descriptor where this is empty.
-    interest: Interest,
+    /// What the selector watches it for; it does not know the descriptor where there is none. An empty interest is in
+    /// hang-ups alone.
+    interest: Option<Interest>,
     /// Set by set_background(): a wait for it does not hold a virtual clock.
     background: bool,
 }
 
 impl OwnedSource {
     fn counts(&self) -> (usize, usize) {
-        let watched = !self.interest.is_empty();
+        let watched = self.interest.is_some();
         (usize::from(watched), usize::from(watched && !self.background))
     }
 }
@@ -85,8 +86,9 @@ impl Owned {
     #[inline]
     pub(super) fn fire(&self, fd: RawFd, event: Event) -> Option<(Rc<dyn IoHandler>, IoEvent)> {
         let source = self.get(fd)?;
-        let readable = event.readable && source.interest.readable;
-        let writable = event.writable && source.interest.writable;
+        let interest = source.interest?;
+        let readable = event.readable && (interest.readable || interest.is_empty());
+        let writable = event.writable && interest.writable;
         Some((source.handler.clone(), IoEvent::Ready { readable, writable }))
     }
 
@@ -123,12 +125,23 @@ impl EventLoop {
         if index >= sources.len() {
             sources.resize_with(index + 1, || None);
         }
-        sources[index] = Some(OwnedSource { handler, interest: Interest::NONE, background: false });
+        sources[index] = Some(OwnedSource { handler, interest: None, background: false });
         Ok(())
     }
 
     /// Changes what an owned descriptor is watched for: one system call if it is a change, else none.
     pub(crate) fn watch_owned(&self, fd: RawFd, interest: Interest) -> io::Result<()> {
+        // A hang-up is reported even to those who want to hear nothing: they are not registered at all.
+        self.watch(fd, (!interest.is_empty()).then_some(interest))
+    }
+
+    /// As [`watch_owned`](Self::watch_owned), for who wants to hear of a hang-up even with an empty interest, where the
+    /// system can tell: it comes as readable.
+    pub(crate) fn watch_owned_to_its_end(&self, fd: RawFd, interest: Interest) -> io::Result<()> {
+        self.watch(fd, Some(interest))
+    }
+
+    fn watch(&self, fd: RawFd, interest: Option<Interest>) -> io::Result<()> {
         if !self.inner.shared.in_its_process() {
             return Ok(());
         }
@@ -139,22 +152,19 @@ impl EventLoop {
         }
         let key = key_of(fd)?;
         let mut selector = self.inner.selector.borrow_mut();
-        // A hang-up is reported even to those who want to hear nothing: they are not registered at all.
-        let told = if interest.is_empty() {
-            selector.deregister(fd)
-        } else if !before.is_empty() {
-            selector.modify(fd, key, interest, Mode::Level)
-        } else {
-            match selector.register(fd, key, interest, Mode::Level) {
+        let told = match interest {
+            None => selector.deregister(fd),
+            Some(interest) if before.is_some() => selector.modify(fd, key, interest, Mode::Level),
+            Some(interest) => match selector.register(fd, key, interest, Mode::Level) {
                 // Left over from somebody who watched it by number.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     selector.modify(fd, key, interest, Mode::Level)
                 }
                 told => told,
-            }
+            },
         };
         drop(selector);
-        if told.is_ok() || interest.is_empty() {
+        if told.is_ok() || interest.is_none() {
             watchers.owned.change(fd, |place| place.iter_mut().for_each(|source| source.interest = interest));
         }
         told

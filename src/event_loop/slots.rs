@@ -12,7 +12,8 @@ pub(crate) const RESOLVER: SlotIndex = SlotIndex(2);
 pub(crate) const ASYNC_GENERATORS: SlotIndex = SlotIndex(3);
 pub(crate) const IO_BUFFERS: SlotIndex = SlotIndex(4);
 pub(crate) const SERVERS: SlotIndex = SlotIndex(5);
-const COUNT: usize = 6;
+pub(crate) const WORKER: SlotIndex = SlotIndex(6);
+const COUNT: usize = 7;
 
 #[derive(Default)]
 pub(crate) struct Slots {

@@ -21,7 +21,7 @@ use crate::{
     net::{
         open::{OpenStream, Prepared},
         options::SslOptions,
-        sock::{copy_of, local},
+        sock::{Home, copy_of},
     },
     sys::{
         addr::{Address, Endpoint, ToAddress},
@@ -54,7 +54,7 @@ impl EventLoop {
     /// [`Error::Value`] for arguments that contradict each other, before anything is opened. [`Error::Resolve`] for the
     /// name. [`Error::Io`] of the address that was tried, named in the text; where several failed in different ways, of
     /// the first, with all of them in the text; with [`all_errors`](CreateConnection::all_errors) an [`Error::Group`].
-    /// [`Error::Runtime`] if the loop is closed or not the running one.
+    /// [`Error::Runtime`] where no loop runs, [`Error::Value`] in another loop than this one.
     ///
     /// # Panics
     ///
@@ -119,7 +119,8 @@ impl EventLoop {
     ///
     /// # Errors
     ///
-    /// [`Error::Value`] if it is no stream socket; [`Error::Runtime`] if the loop is closed or not the running one.
+    /// [`Error::Value`] if it is no stream socket, and in another loop than this one; [`Error::Runtime`] where no loop
+    /// runs.
     ///
     /// # Examples
     ///
@@ -396,10 +397,10 @@ impl<F: FnOnce() -> P, P: StreamProtocol<K>, K> IntoFuture for CreateConnection<
     fn into_future(self) -> Self::IntoFuture {
         let valid = self.validate();
         let CreateConnection { event_loop, factory, target, sock, ssl, .. } = self;
-        let id = event_loop.inner.shared.id;
+        let home = Home::of(&event_loop);
         OpenStream::new(factory, async move {
             valid?;
-            let event_loop = local(id)?;
+            let event_loop = home.event_loop()?;
             ssl.require_plain()?;
             if let Some(fd) = sock {
                 return Prepared::given(event_loop, fd);
@@ -416,10 +417,10 @@ impl<F: FnOnce() -> P, P: StreamProtocol<K>, K> IntoFuture for ConnectAcceptedSo
 
     fn into_future(self) -> Self::IntoFuture {
         let ConnectAcceptedSocket { event_loop, factory, sock, ssl, .. } = self;
-        let id = event_loop.inner.shared.id;
+        let home = Home::of(&event_loop);
         OpenStream::new(factory, async move {
             ssl.validate(false, None)?;
-            let event_loop = local(id)?;
+            let event_loop = home.event_loop()?;
             ssl.require_plain()?;
             Prepared::given(event_loop, sock)
         })

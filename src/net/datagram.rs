@@ -18,7 +18,7 @@ use crate::{
     endpoints::datagram::{DatagramEndpoint, DatagramOpening},
     error::{Error, Result},
     event_loop::EventLoop,
-    net::sock::{copy_of, local},
+    net::sock::{Home, copy_of},
     report,
     sys::{
         addr::{Address, Endpoint, ToAddress},
@@ -208,7 +208,7 @@ impl<'f, P: DatagramProtocol> IntoFuture for CreateDatagramEndpoint<'f, P> {
 
     fn into_future(self) -> Self::IntoFuture {
         let CreateDatagramEndpoint { event_loop, factory, sock, ends } = self;
-        let id = event_loop.inner.shared.id;
+        let home = Home::of(&event_loop);
         // A future that holds its loop would keep it alive.
         drop(event_loop);
         Box::pin(async move {
@@ -216,18 +216,14 @@ impl<'f, P: DatagramProtocol> IntoFuture for CreateDatagramEndpoint<'f, P> {
                 Some(sock) => (given(&ends, sock)?, None),
                 None => {
                     ends.validate()?;
-                    ends.open(&local(id)?).await?
+                    ends.open(&home.event_loop()?).await?
                 }
             };
-            let event_loop = local(id)?;
+            let event_loop = home.event_loop()?;
             let protocol = Rc::new(RefCell::new(factory()));
             let opener = event_loop.create_future();
-            let opening = DatagramOpening {
-                fd,
-                remote,
-                protocol: AnyDatagramProtocol(protocol.clone()),
-                opener: opener.clone(),
-            };
+            let opening =
+                DatagramOpening { fd, remote, protocol: AnyDatagramProtocol(protocol.clone()), opener: opener.clone() };
             let mut endpoint = Unclaimed(Some(DatagramEndpoint::open(&event_loop, opening)?));
             drop(event_loop);
             opener.await?;
@@ -324,7 +320,10 @@ impl Ends {
         for (name, endpoint) in given {
             match (endpoint, unix_address(endpoint)) {
                 (_, Some(Address::Unnamed)) => return Err(Error::Value(format!("{name} has no name").into())),
-                (_, Some(address)) => drop(address.to_sock_addr()?),
+                (_, Some(address)) => {
+                    // Only whether there is one.
+                    address.to_sock_addr()?;
+                }
                 (_, None) if is_unix => {
                     return Err(Error::Value(format!("{name} must be a path, as the socket is a unix one").into()));
                 }

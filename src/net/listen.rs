@@ -21,7 +21,7 @@ use crate::{
         connect::bind_failed,
         options::{SslOptions, check_stream, is_inet},
         server::{Plan, Server, make_server},
-        sock::local,
+        sock::Home,
     },
     report,
     sys::{
@@ -54,8 +54,8 @@ impl EventLoop {
     /// # Errors
     ///
     /// [`Error::Value`] for arguments that contradict each other, before anything is opened. [`Error::Io`] with the
-    /// address in its text, such as EADDRINUSE. [`Error::Resolve`] for a name. [`Error::Runtime`] if the loop is closed or
-    /// not the running one.
+    /// address in its text, such as EADDRINUSE. [`Error::Resolve`] for a name. [`Error::Runtime`] where no loop runs,
+    /// [`Error::Value`] in another loop than this one.
     ///
     /// # Examples
     ///
@@ -312,12 +312,12 @@ where
     fn into_future(self) -> Self::IntoFuture {
         let valid = self.validate();
         let CreateServer { event_loop, mut factory, listening, serving, .. } = self;
-        let id = event_loop.inner.shared.id;
+        let home = Home::of(&event_loop);
         drop(event_loop);
         let make = Box::new(move || P::erase(Rc::new(RefCell::new(factory()))));
         Box::pin(async move {
             valid?;
-            let event_loop = local(id)?;
+            let event_loop = home.event_loop()?;
             serving.ssl.require_plain()?;
             let sockets = listening.bind(&event_loop).await?;
             let Serving { backlog, max_connections, .. } = serving;

@@ -21,14 +21,12 @@ use crate::{
 
 type Boxed<T> = Pin<Box<dyn StdFuture<Output = Result<T>>>>;
 
-/// A descriptor that is ready for its transport: non-blocking.
+/// A descriptor that is ready for its transport: non-blocking, if it is a socket.
 pub(crate) struct Prepared {
     pub(crate) event_loop: EventLoop,
     pub(crate) fd: OwnedFd,
     pub(crate) kind: Kind,
     pub(crate) peer: Option<Address>,
-    /// Whether it is made blocking again at the end.
-    pub(crate) restore: bool,
 }
 
 impl Prepared {
@@ -38,7 +36,7 @@ impl Prepared {
             // Only a wish: some sockets of IP have no such option.
             let _ = socket::set_nodelay(fd.as_fd());
         }
-        Prepared { event_loop, fd, kind: Kind::Socket, peer, restore: false }
+        Prepared { event_loop, fd, kind: Kind::Socket, peer }
     }
 
     /// A connected stream socket that the caller gave.
@@ -109,17 +107,10 @@ async fn open<P: 'static>(
     protocol: Rc<RefCell<P>>,
     erase: fn(Rc<RefCell<P>>) -> crate::transport::protocol::AnyStreamProtocol,
 ) -> Result<(Transport, Rc<RefCell<P>>)> {
-    let Prepared { event_loop, fd, kind, peer, restore } = prepared;
+    let Prepared { event_loop, fd, kind, peer } = prepared;
     let opener = event_loop.create_future();
-    let opening = Opening {
-        fd,
-        kind,
-        peer,
-        restore,
-        protocol: erase(protocol.clone()),
-        opener: Some(opener.clone()),
-        attached: None,
-    };
+    let opening =
+        Opening { fd, kind, peer, protocol: erase(protocol.clone()), opener: Some(opener.clone()), attached: None };
     let mut endpoint = Unclaimed(Some(StreamEndpoint::open(&event_loop, opening)?));
     // A future that holds its loop would keep it alive.
     drop(event_loop);

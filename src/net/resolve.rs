@@ -198,8 +198,10 @@ impl EventLoop {
             let host = host.clone().filter(|host| !host.is_empty());
             let answer = self.look_up(host, port.clone(), hints, Location::caller())?.answer().await?;
             for info in answer {
+                // A resolver may take the family for a wish.
+                let wanted = hints.family == 0 || hints.family == info.family;
                 // A name and its address, or two names of one machine, are one place.
-                if !found.contains(&info) {
+                if wanted && !found.contains(&info) {
                     found.push(info);
                 }
             }

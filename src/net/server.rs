@@ -521,7 +521,6 @@ impl ServerCore {
                 fd,
                 kind: Kind::Socket,
                 peer: Some(peer),
-                restore: false,
                 protocol,
                 opener: None,
                 attached: Some((self.clone() as Rc<dyn Attached>, key)),

@@ -12,6 +12,7 @@ use std::{
 use crate::{
     combine::sleep::sleep,
     constants::BUSY_DELAY,
+    context::Context,
     error::{Error, Result},
     event_loop::{
         EventLoop,
@@ -452,6 +453,28 @@ pub(crate) fn local(id: u64) -> Result<EventLoop> {
     let event_loop = running::require()?;
     check_loop(id, Some(&event_loop))?;
     if event_loop.is_closed() { Err(closed()) } else { Ok(event_loop) }
+}
+
+/// The loop that an opener was called on, and the context that it was called with: what is opened lives in both.
+#[derive(Clone)]
+pub(crate) struct Home {
+    loop_id: u64,
+    context: Option<Context>,
+}
+
+impl Home {
+    pub(crate) fn of(event_loop: &EventLoop) -> Self {
+        Home { loop_id: event_loop.inner.shared.id, context: event_loop.context().cloned() }
+    }
+
+    /// The loop, from inside a future, which does not hold it: it would keep it alive.
+    pub(crate) fn event_loop(&self) -> Result<EventLoop> {
+        let event_loop = local(self.loop_id)?;
+        Ok(match &self.context {
+            Some(context) => event_loop.in_context(context),
+            None => event_loop,
+        })
+    }
 }
 
 /// Where a socket is to connect or send to; a name is resolved for it.

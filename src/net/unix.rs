@@ -28,7 +28,7 @@ use crate::{
         open::{OpenStream, Prepared},
         options::SslOptions,
         server::{Plan, Server},
-        sock::{copy_of, local},
+        sock::{Home, copy_of},
     },
     report,
     sys::{
@@ -309,10 +309,10 @@ impl<F: FnOnce() -> P, P: StreamProtocol<K>, K> IntoFuture for CreateUnixConnect
     fn into_future(self) -> Self::IntoFuture {
         let valid = self.validate();
         let CreateUnixConnection { event_loop, factory, address, sock, ssl, .. } = self;
-        let id = event_loop.inner.shared.id;
+        let home = Home::of(&event_loop);
         OpenStream::new(factory, async move {
             valid?;
-            let event_loop = local(id)?;
+            let event_loop = home.event_loop()?;
             ssl.require_plain()?;
             if let Some(fd) = sock {
                 return Prepared::given(event_loop, fd);
@@ -432,12 +432,12 @@ where
     fn into_future(self) -> Self::IntoFuture {
         let valid = self.validate();
         let CreateUnixServer { event_loop, mut factory, address, sock, cleanup_socket, serving, .. } = self;
-        let id = event_loop.inner.shared.id;
+        let home = Home::of(&event_loop);
         drop(event_loop);
         let make = Box::new(move || P::erase(Rc::new(RefCell::new(factory()))));
         Box::pin(async move {
             valid?;
-            let event_loop = local(id)?;
+            let event_loop = home.event_loop()?;
             serving.ssl.require_plain()?;
             let fd = match (sock, address) {
                 (Some(fd), _) => fd,

@@ -27,7 +27,9 @@ use crate::{
 ///                    pause_writing, resume_writing, in turns
 /// ```
 ///
-/// The rules of [`Protocol`](crate::Protocol) hold; a panic is reported and changes nothing.
+/// The rules of [`Protocol`](crate::Protocol) hold; a panic is reported and changes nothing. Of datagrams that wait, up to
+/// 64 are received in one turn of the loop, then others have theirs. While somebody else holds the protocol nothing is
+/// received: held for longer than a turn that is reported once, and tried again by a timer.
 ///
 /// # Examples
 ///
@@ -59,7 +61,8 @@ pub trait DatagramProtocol: 'static {
         let _ = transport;
     }
 
-    /// A datagram has arrived; it may be empty. A unix socket without a name is [`Address::Unnamed`].
+    /// A datagram has arrived; it may be empty, and is cut off after 256 KiB. A unix socket without a name is
+    /// [`Address::Unnamed`].
     fn datagram_received(&mut self, data: &[u8], address: &Address);
 
     /// A datagram could not be sent, or an earlier one was refused (an ICMP error). The endpoint stays open.
@@ -110,6 +113,33 @@ impl DatagramTransport {
     /// What the system refuses comes to `error_received`. A mistake (an address other than the connected one, none where
     /// there is no connected one) goes to the exception handler; [`try_sendto`](Self::try_sendto) gives it back. After
     /// close it does nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use asyncio::{Address, DatagramProtocol};
+    ///
+    /// struct Ignore;
+    ///
+    /// impl DatagramProtocol for Ignore {
+    ///     fn datagram_received(&mut self, _data: &[u8], _sender: &Address) {}
+    /// }
+    ///
+    /// asyncio::run(async {
+    ///     let event_loop = asyncio::get_running_loop()?;
+    ///     let receiver = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    ///     let (transport, _) =
+    ///         event_loop.create_datagram_endpoint(|| Ignore).remote_addr(receiver.local_addr()?).await?;
+    ///     transport.sendto(b"to whom it is connected", None);
+    ///     transport.sendto(b"to the same", receiver.local_addr()?);
+    ///     assert!(transport.try_sendto(b"to somebody else", (std::net::Ipv4Addr::LOCALHOST.into(), 1)).is_err());
+    ///     let mut buffer = [0; 100];
+    ///     assert_eq!(receiver.recv(&mut buffer)?, 23);
+    ///     transport.close();
+    ///     Ok(())
+    /// })?;
+    /// # asyncio::ok(())
+    /// ```
     ///
     /// asyncio: `DatagramTransport.sendto`. Differs: a mistake is reported, not raised, and closes nothing.
     #[track_caller]
@@ -204,11 +234,7 @@ impl DatagramTransport {
     /// [`Error::Value`] if low is above high; nothing changes then.
     ///
     /// asyncio: `WriteTransport.set_write_buffer_limits`.
-    pub fn set_write_buffer_limits(
-        &self,
-        high: impl Into<Option<usize>>,
-        low: impl Into<Option<usize>>,
-    ) -> Result<()> {
+    pub fn set_write_buffer_limits(&self, high: impl Into<Option<usize>>, low: impl Into<Option<usize>>) -> Result<()> {
         self.0.set_write_buffer_limits(high.into(), low.into())
     }
 

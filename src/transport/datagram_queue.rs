@@ -75,7 +75,7 @@ mod tests {
             queue.push(&data, number, &spares);
             expected.push_back((data, number));
             for _ in 0..number % 3 {
-                let front = queue.front().map(|(pieces, destination)| (pieces.concat(), *destination));
+                let front = queue.front().map(|([first, second], to)| ([&first[..], &second[..]].concat(), *to));
                 assert_eq!(front, expected.pop_front());
                 queue.pop(&spares);
             }

@@ -118,12 +118,15 @@ impl Transport {
     ///
     /// See [`try_write`](Self::try_write).
     pub fn try_writelines<B: AsRef<[u8]>>(&self, lines: impl AsRef<[B]>) -> Result<()> {
-        for lines in lines.as_ref().chunks(PIECES_PER_WRITE) {
+        let mut left = lines.as_ref();
+        while !left.is_empty() {
+            let (lines, after) = left.split_at(left.len().min(PIECES_PER_WRITE));
             let mut pieces = [IoSlice::new(&[]); PIECES_PER_WRITE];
             for (piece, line) in pieces.iter_mut().zip(lines) {
                 *piece = IoSlice::new(line.as_ref());
             }
-            self.0.write_vectored(&pieces[..lines.len()])?;
+            self.0.write_vectored(&pieces[..lines.len()], !after.is_empty())?;
+            left = after;
         }
         Ok(())
     }
@@ -262,11 +265,7 @@ impl Transport {
     /// [`Error::Value`](crate::Error::Value) if low is above high; nothing changes then.
     ///
     /// asyncio: `WriteTransport.set_write_buffer_limits`.
-    pub fn set_write_buffer_limits(
-        &self,
-        high: impl Into<Option<usize>>,
-        low: impl Into<Option<usize>>,
-    ) -> Result<()> {
+    pub fn set_write_buffer_limits(&self, high: impl Into<Option<usize>>, low: impl Into<Option<usize>>) -> Result<()> {
         self.0.set_write_buffer_limits(high.into(), low.into())
     }
 
@@ -299,7 +298,8 @@ pub(crate) trait RawTransport {
     fn describe(&self) -> String;
     /// Silent once it is closing.
     fn write(&self, data: &[u8]) -> Result<()>;
-    fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> Result<()>;
+    /// `more` says that the caller goes on: the protocol is told to pause after the last of it, or it could write between.
+    fn write_vectored(&self, pieces: &[IoSlice<'_>], more: bool) -> Result<()>;
     fn write_eof(&self) -> Result<()>;
     fn can_write_eof(&self) -> bool;
     fn pause_reading(&self);

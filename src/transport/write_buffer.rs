@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     fn content(buffer: &WriteBuffer) -> Vec<u8> {
-        buffer.pieces().concat()
+        buffer.pieces().iter().flat_map(|piece| piece.to_vec()).collect()
     }
 
     #[test]
@@ -86,7 +86,8 @@ mod tests {
         let (mut buffer, spares) = (WriteBuffer::default(), Spares::default());
         let (mut expected, mut next) = (VecDeque::new(), 0u8);
         for round in 1..500 {
-            let data: Vec<u8> = (0..round % 37).map(|_| std::mem::replace(&mut next, next.wrapping_add(1))).collect();
+            let data: Vec<u8> = (0..round % 37).map(|index| next + index as u8).collect();
+            next = data.len() as u8;
             buffer.push(&data, &spares);
             expected.extend(&data);
             let count = (round * 7 % 41).min(buffer.len());

@@ -327,6 +327,7 @@ fn who_it_was_in_words() {
         (Canceller::AsyncGenerator, "an async generator"),
         (Canceller::Interrupt, "SIGINT"),
         (Canceller::Runner, "the runner"),
+        (Canceller::Workers, "run_workers"),
     ];
     for (canceller, text) in words {
         assert_eq!(canceller.to_string(), text);

@@ -2,7 +2,8 @@
 //!
 //! One thread plays all clients, the same for every server, which runs on the thread that calls. Its time is that of the
 //! whole process without the client's thread, read while the server sleeps: after the connections are made and have been
-//! answered once, and again when everything has been answered.
+//! answered once, and again when everything has been answered. Both threads share one processor, as what a wake costs
+//! depends on whether it goes to another one, and the system decides that anew for every run.
 
 mod asyncio_servers;
 mod clients;
@@ -12,13 +13,16 @@ mod tokio_servers;
 
 use std::{
     cell::Cell,
-    net::{TcpListener, UdpSocket},
+    net::{SocketAddr, TcpListener, UdpSocket},
     rc::Rc,
     thread,
     time::Duration,
 };
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity},
+};
 use socket2::{Domain, Socket, Type};
 
 use super::{Group, Peer, scale};
@@ -53,6 +57,9 @@ const PIECE: usize = 64 * KIB;
 
 /// How many connections are made and ended at a time, where that is what is measured.
 const ACCEPTED_AT_ONCE: usize = 16;
+
+/// How many clients may wait for the server to accept them.
+const BACKLOG: i32 = 4096;
 
 /// What a datagram carries. An empty one ends the server.
 const DATAGRAM: usize = 100;
@@ -164,53 +171,60 @@ impl Work {
 /// Serves whoever comes to the listener until the work is done.
 type Server = fn(TcpListener, Work);
 
-/// On loopback, with room for everybody who may come at once.
-fn listen() -> TcpListener {
+/// On loopback, with room for all who may come, at both of their ends.
+fn listen(connections: usize) -> (TcpListener, SocketAddr) {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < 2 * connections as u64 + 100) {
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("up to the maximum it may go");
+    }
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a descriptor");
-    let address: std::net::SocketAddr = ([127, 0, 0, 1], 0).into();
+    let address: SocketAddr = ([127, 0, 0, 1], 0).into();
     socket.bind(&address.into()).expect("a port");
-    socket.listen(4096).expect("it is bound");
+    socket.listen(BACKLOG).expect("it is bound");
     socket.set_nonblocking(true).expect("it is a socket");
-    socket.into()
+    let listener = TcpListener::from(socket);
+    let address = listener.local_addr().expect("it is bound");
+    (listener, address)
+}
+
+/// Runs the server here and the client, who says how long it took, in a thread; both on one processor.
+fn run(client: impl FnOnce() -> Duration + Send + 'static, server: impl FnOnce()) -> Duration {
+    let everywhere = sched_getaffinity(None).expect("this thread runs");
+    let mut here = CpuSet::new();
+    here.set(sched_getcpu());
+    sched_setaffinity(None, &here).expect("it runs here already");
+    let client = thread::spawn(client);
+    server();
+    let time = client.join().expect("the client gets what it asked for");
+    sched_setaffinity(None, &everywhere).expect("it was so before");
+    time
 }
 
 fn run_echo(count: u64, connections: usize, size: usize, server: Server) -> Duration {
-    // As both ends of each connection are here.
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("up to the maximum it may go");
     let each = count.div_ceil(connections as u64);
-    let listener = listen();
-    let address = listener.local_addr().expect("it is bound");
-    let client = thread::spawn(move || clients::echo(address, connections, size, each));
-    server(listener, Work::new(connections, size));
-    let time = client.join().expect("the clients get everything back");
+    let (listener, address) = listen(connections);
+    let client = move || clients::echo(address, connections, size, each);
+    let time = run(client, || server(listener, Work::new(connections, size)));
     scale(time, each * connections as u64, count)
 }
 
 fn run_bulk_receive(count: u64, server: Server) -> Duration {
-    let listener = listen();
-    let address = listener.local_addr().expect("it is bound");
-    let client = thread::spawn(move || clients::send(address, count));
-    server(listener, Work::new(1, 2 * PIECE));
-    client.join().expect("the client can send")
+    let (listener, address) = listen(1);
+    run(move || clients::send(address, count), || server(listener, Work::new(1, 2 * PIECE)))
 }
 
 fn run_bulk_send(count: u64, server: Server) -> Duration {
-    let listener = listen();
-    let address = listener.local_addr().expect("it is bound");
-    let client = thread::spawn(move || clients::receive(address, count));
-    server(listener, Work { bytes: count * PIECE as u64, ..Work::new(1, PIECE) });
-    client.join().expect("the client receives everything")
+    let (listener, address) = listen(1);
+    let work = Work { bytes: count * PIECE as u64, ..Work::new(1, PIECE) };
+    run(move || clients::receive(address, count), || server(listener, work))
 }
 
 fn run_accept(count: u64, server: Server) -> Duration {
     let batches = usize::try_from(count).expect("it fits").div_ceil(ACCEPTED_AT_ONCE);
-    let listener = listen();
-    let address = listener.local_addr().expect("it is bound");
-    let client = thread::spawn(move || clients::connect(address, batches));
+    let (listener, address) = listen(ACCEPTED_AT_ONCE);
     // One batch more, to begin with.
-    server(listener, Work::new((batches + 1) * ACCEPTED_AT_ONCE, 1));
-    let time = client.join().expect("the clients can connect");
+    let work = Work::new((batches + 1) * ACCEPTED_AT_ONCE, 1);
+    let time = run(move || clients::connect(address, batches), || server(listener, work));
     scale(time, (batches * ACCEPTED_AT_ONCE) as u64, count)
 }
 
@@ -218,27 +232,20 @@ fn run_datagrams(count: u64, on_their_way: usize, server: fn(UdpSocket)) -> Dura
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     socket.set_nonblocking(true).expect("it is a socket");
     let address = socket.local_addr().expect("it is bound");
-    let client = thread::spawn(move || clients::datagrams(address, on_their_way, count));
-    server(socket);
-    client.join().expect("nothing is lost on loopback")
+    run(move || clients::datagrams(address, on_their_way, count), || server(socket))
 }
 
 /// How many bytes a connection takes on the heap of each runtime, beside a buffer of 1 KiB where it has one; `heap` says
 /// how much this thread has.
 pub(crate) fn idle_connections(connections: usize, heap: fn() -> i64) -> [f64; 4] {
-    [asyncio_servers::echo, tokio_servers::echo, smol_servers::echo, raw_servers::echo].map(|server| {
-        let limit = getrlimit(Resource::Nofile);
-        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("up to the maximum it may go");
-        let listener = listen();
-        let address = listener.local_addr().expect("it is bound");
-        let client = thread::spawn(move || clients::echo(address, connections, 512, 1));
+    [asyncio_servers::echo, raw_servers::echo, tokio_servers::echo, smol_servers::echo].map(|server| {
+        let (listener, address) = listen(connections);
         let seen = Rc::new(Cell::new(0));
         let see = seen.clone();
-        let work = Work::new(connections, 512);
+        let work = Work::new(connections, KIB / 2);
         work.at_first_end.set(Some(Box::new(move || see.set(heap()))));
         let before = heap();
-        server(listener, work);
-        client.join().expect("the clients get everything back");
+        run(move || clients::echo(address, connections, KIB / 2, 1), || server(listener, work));
         (seen.get() - before) as f64 / connections as f64
     })
 }

@@ -145,6 +145,14 @@ pub struct SockSendfile<'f, S> {
 }
 
 /// What [`EventLoop::sendfile`] gives: setters, and the work when it is awaited.
+///
+/// Only byte streams have it:
+///
+/// ```compile_fail
+/// fn send(event_loop: &asyncio::EventLoop, endpoint: &asyncio::DatagramTransport, file: &std::fs::File) {
+///     let _ = event_loop.sendfile(endpoint, file);
+/// }
+/// ```
 #[must_use = "nothing is sent until it is awaited"]
 pub struct Sendfile<'f> {
     loop_id: u64,

@@ -107,11 +107,7 @@ impl Sink for TransportSink {
     }
 
     async fn send_file(&self, file: &File, offset: u64, size: usize) -> Result<usize> {
-        let sent = self.call(|fd| sendfile::send(fd, file, offset, size)).await;
-        if let Some(error) = sent.as_ref().err().filter(|error| is_of_connection(error)) {
-            self.transport.0.fail(error.clone());
-        }
-        sent
+        self.call(|fd| sendfile::send(fd, file, offset, size)).await
     }
 
     async fn write(&self, data: &[u8]) -> Result<usize> {
@@ -126,7 +122,7 @@ impl Sink for TransportSink {
 }
 
 /// Whether an error says that a connection is broken, rather than that a file could not be read.
-fn is_of_connection(error: &Error) -> bool {
+fn is_of_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable, NotConnected,
         TimedOut,
@@ -141,7 +137,7 @@ fn is_of_connection(error: &Error) -> bool {
         NotConnected,
         TimedOut,
     ];
-    error.io_error().is_some_and(|error| KINDS.contains(&error.kind()))
+    KINDS.contains(&error.kind())
 }
 
 /// A call on a transport's descriptor: tried at each poll, and waiting in between.
@@ -183,10 +179,18 @@ impl<T, O: FnMut(BorrowedFd<'_>) -> io::Result<T>> TransportCall<'_, O> {
     fn try_operation(&mut self, cx: &Cx<'_>) -> Poll<Result<T>> {
         let transport = &self.sink.transport;
         ready!(transport.0.poll_drained(false, cx.waker()))?;
-        match transport.with_fd(&mut self.operation) {
-            Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Some(result) => return Poll::Ready(result.map_err(Error::from)),
-            None => return Poll::Ready(Err(io::Error::from(io::ErrorKind::ConnectionAborted).into())),
+        let closed = || Err(io::ErrorKind::ConnectionAborted.into());
+        match transport.with_fd(&mut self.operation).unwrap_or_else(closed) {
+            Ok(value) => return Poll::Ready(Ok(value)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => {
+                let broken = is_of_connection(&error);
+                let error = Error::from(error);
+                if broken {
+                    transport.0.fail(error.clone());
+                }
+                return Poll::Ready(Err(error));
+            }
         }
         // Pending, or an error.
         ready!(transport.0.poll_drained(true, cx.waker()))?;
