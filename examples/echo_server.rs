@@ -13,7 +13,8 @@ use std::{
     time::Duration,
 };
 
-use asyncio::{BufferedProtocol, Error, Event, Protocol, Result, Transport, Worker, get_running_loop};
+use asyncio::{Barrier, BufferedProtocol, Error, Event, Protocol, Result, Transport, Worker};
+use asyncio::{create_task, get_running_loop, run_workers, sleep};
 use socket2::{Domain, Socket, Type};
 
 /// Sends back what it is lent.
@@ -46,13 +47,13 @@ impl BufferedProtocol for Buffered {
 /// A task for a connection, on a plain socket.
 async fn echo(connection: OwnedFd) -> Result<()> {
     let (event_loop, mut buffer) = (get_running_loop()?, vec![0; SIZE]);
-    loop {
-        match event_loop.sock_recv_into(&connection, &mut buffer).await {
-            Ok(count @ 1..) => event_loop.sock_sendall(&connection, &buffer[..count]).await?,
-            Ok(0) | Err(Error::Io(_)) => return Ok(()), // the other side has ended, well or not
-            Err(error) => return Err(error),
+    // Until the other side ends, well or not, or the task is cancelled.
+    while let Ok(count @ 1..) = event_loop.sock_recv_into(&connection, &mut buffer).await {
+        if event_loop.sock_sendall(&connection, &buffer[..count]).await.is_err() {
+            break;
         }
     }
+    Ok(())
 }
 
 const SIZE: usize = 64 << 10;
@@ -63,6 +64,8 @@ struct Options {
     /// Where 0 was asked for, the first worker finds out which it is.
     port: AtomicU16,
     bound: Event,
+    /// All of them listen.
+    listening: Barrier,
 }
 
 async fn serve(worker: Worker, options: &Options) -> Result<()> {
@@ -78,9 +81,12 @@ async fn serve(worker: Worker, options: &Options) -> Result<()> {
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?.as_socket().expect("it is IPv4");
     if worker.index() == 0 {
-        println!("{address}");
         options.port.store(address.port(), Ordering::SeqCst);
         options.bound.set();
+    }
+    options.listening.wait().await?;
+    if worker.index() == 0 {
+        println!("{address}");
         if options.demo {
             thread::spawn(move || demo(address).expect("it answers"));
         }
@@ -88,11 +94,8 @@ async fn serve(worker: Worker, options: &Options) -> Result<()> {
     let event_loop = get_running_loop()?;
     let server = match &*options.mode {
         "--sock" => loop {
-            match event_loop.sock_accept(&listener).await {
-                Ok((connection, _)) => drop(asyncio::create_task(echo(connection))),
-                Err(Error::Cancelled(_)) => return Ok(()), // the tasks are cancelled as the loop ends
-                Err(error) => return Err(error),
-            }
+            let (connection, _) = event_loop.sock_accept(&listener).await?;
+            create_task(echo(connection)); // cancelled when the loop ends
         },
         "--buffered" => {
             let factory = || Buffered(Echo::default(), vec![0; SIZE].into());
@@ -100,10 +103,11 @@ async fn serve(worker: Worker, options: &Options) -> Result<()> {
         }
         _ => event_loop.create_server(Echo::default, ()).sock(listener).backlog(4096).await?,
     };
-    while asyncio::sleep(Duration::MAX).await.is_ok() {} // until run_workers passes a signal on
+    let cancelled = sleep(Duration::MAX).await; // by run_workers, which passes signals on
     server.close();
     server.close_clients(); // what was written is sent
-    server.wait_closed().await
+    server.wait_closed().await?;
+    cancelled
 }
 
 /// Asks once, from a thread, and then ends the program as a supervisor would.
@@ -118,11 +122,17 @@ fn demo(address: SocketAddr) -> io::Result<()> {
 fn main() -> Result<()> {
     let (flags, numbers): (Vec<_>, Vec<_>) = env::args().skip(1).partition(|argument| argument.starts_with("--"));
     let number = |index| numbers.get(index).map(|text: &String| text.parse::<u16>()).transpose().map_err(Error::other);
+    let workers = number(1)?.unwrap_or(1).into();
     let options = Options {
         mode: flags.iter().find(|flag| *flag != "--demo").cloned().unwrap_or_default(),
         demo: flags.iter().any(|flag| flag == "--demo"),
         port: AtomicU16::new(number(0)?.unwrap_or(0)),
         bound: Event::new(),
+        listening: Barrier::new(workers)?,
     };
-    asyncio::run_workers(number(1)?.unwrap_or(1).into(), |worker| serve(worker, &options)).map(drop)
+    let worker = async |worker| match serve(worker, &options).await {
+        Err(Error::Cancelled(_)) => Ok(()), // ended as it was asked to
+        ended => ended,
+    };
+    run_workers(workers, worker).map(drop)
 }

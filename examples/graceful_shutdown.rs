@@ -47,21 +47,17 @@ async fn serve(port: u16) -> Result<()> {
     let server = event_loop.create_server(Slow::default, ("127.0.0.1", port)).await?;
     println!("process {} serves: {server:?}", process::id());
     let address = server.sockets()[0].address().as_inet().expect("it is IPv4");
-    if port == 0 {
-        thread::spawn(move || client(address).expect("it is answered"));
-    }
+    let client = (port == 0).then(|| thread::spawn(move || client(address)));
     asked.await?;
 
     println!("SIGTERM: no new connections, and {GRACE:?} for those that are there");
     server.close();
-    match timeout(GRACE, server.wait_closed()).await {
-        Err(Error::Timeout(_)) => {
-            println!("too slow");
-            server.abort_clients();
-            server.wait_closed().await
-        }
-        ended => ended.inspect(|()| println!("all have ended")),
+    if timeout(GRACE, server.wait_closed()).await.is_err() {
+        server.abort_clients();
     }
+    println!("all have ended, or were ended");
+    server.wait_closed().await?;
+    Ok(client.map_or(Ok(()), |client| client.join().expect("it does not panic"))?)
 }
 
 /// Asks, sends the signal while the answer is in work, and gets it all the same.

@@ -8,7 +8,6 @@ use std::{
     io::{self, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
     rc::Rc,
-    thread,
 };
 
 use asyncio::{Endpoint, Error, Protocol, Result, ToAddress, Transport, create_task, get_running_loop, to_thread};
@@ -17,10 +16,8 @@ use asyncio::{Endpoint, Error, Protocol, Result, ToAddress, Transport, create_ta
 #[derive(Default)]
 struct Side {
     other: Option<Transport>,
-    /// How many of the two directions have ended.
-    ended: Rc<Cell<u8>>,
-    /// Whom the side that was accepted is to be connected to.
-    target: Option<Endpoint>,
+    ended: Rc<Cell<u8>>,      // how many of the two directions have
+    target: Option<Endpoint>, // what a side that was accepted is to be connected to
 }
 
 #[rustfmt::skip] // a line a call
@@ -60,19 +57,6 @@ async fn connect(front: Transport, target: Endpoint, ended: Rc<Cell<u8>>) -> Res
     Ok(())
 }
 
-/// The target and the client of a proxy that was given none.
-fn shout(listener: &TcpListener) -> io::Result<()> {
-    let (mut connection, _) = listener.accept()?;
-    let question = io::read_to_string(&connection)?;
-    connection.write_all(question.to_uppercase().as_bytes())
-}
-
-fn ask(mut stream: TcpStream) -> io::Result<String> {
-    stream.write_all(b"hello through the proxy")?;
-    stream.shutdown(Shutdown::Write)?;
-    io::read_to_string(stream)
-}
-
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let target = TcpListener::bind("127.0.0.1:0")?;
@@ -87,9 +71,18 @@ fn main() -> Result<()> {
         if port != 0 {
             return server.serve_forever().await;
         }
-        thread::spawn(move || shout(&target));
         let address = server.sockets()[0].address().as_inet().expect("it is IPv4");
-        println!("{}", to_thread(move || Ok(ask(TcpStream::connect(address)?)?)).await?);
+        let both_ends = to_thread(move || {
+            let mut client = TcpStream::connect(address)?;
+            client.write_all(b"hello through the proxy")?;
+            client.shutdown(Shutdown::Write)?;
+            let (mut served, _) = target.accept()?;
+            let question = io::read_to_string(&served)?;
+            served.write_all(question.to_uppercase().as_bytes())?;
+            drop(served);
+            Ok(io::read_to_string(client)?)
+        });
+        println!("{}", both_ends.await?);
         Ok(())
     })
 }

@@ -16,52 +16,55 @@ use std::{
 
 use asyncio::{Error, Protocol, Result, Transport, get_running_loop, to_thread};
 
-/// Who is there, by number. Protocols of one loop share it without a lock.
+/// Who is there, by number. The protocols of a loop share it without a lock.
 type Room = Rc<RefCell<BTreeMap<usize, Transport>>>;
 
 struct Guest {
     number: usize,
     room: Room,
-    /// A line that has not ended yet.
-    line: Vec<u8>,
-}
-
-impl Guest {
-    fn tell_others(&self, text: &str) {
-        for (_, other) in self.room.borrow().iter().filter(|(number, _)| **number != self.number) {
-            other.write(format!("guest {} {text}\n", self.number).as_bytes());
-        }
-    }
+    line: Vec<u8>, // one that has not ended yet
 }
 
 impl Protocol for Guest {
     fn connection_made(&mut self, transport: &Transport) {
         transport.write(format!("welcome, guest {}\n", self.number).as_bytes());
-        self.tell_others("comes");
         self.room.borrow_mut().insert(self.number, transport.clone());
     }
 
     fn data_received(&mut self, data: &[u8]) {
-        self.line.extend_from_slice(data);
-        while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.line.drain(..=end).collect();
-            self.tell_others(&format!("says: {}", String::from_utf8_lossy(&line).trim_end()));
+        for piece in data.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(piece);
+            if !piece.ends_with(b"\n") {
+                break;
+            }
+            let line = [format!("guest {}: ", self.number).as_bytes(), &std::mem::take(&mut self.line)].concat();
+            let room = self.room.borrow();
+            let others = room.iter().filter(|(number, _)| **number != self.number);
+            others.for_each(|(_, other)| other.write(&line));
         }
     }
 
     fn connection_lost(&mut self, _error: Option<&Error>) {
         self.room.borrow_mut().remove(&self.number);
-        self.tell_others("goes");
     }
 }
 
-/// A guest in a thread of its own, who hears `lines` lines before it says something and goes.
-fn visit(path: PathBuf, lines: usize, word: &str) -> io::Result<()> {
-    let mut stream = UnixStream::connect(path)?;
-    for line in BufReader::new(stream.try_clone()?).lines().take(lines) {
-        println!("{word} hears: {}", line?);
+/// Three guests in a thread, each of whom says something and hears the two others.
+fn talk(path: PathBuf) -> io::Result<()> {
+    let mut guests = (0..3).map(|_| UnixStream::connect(&path).map(BufReader::new)).collect::<io::Result<Vec<_>>>()?;
+    let mut text = String::new();
+    for guest in &mut guests {
+        guest.read_line(&mut text)?; // its welcome: it is in the room
     }
-    writeln!(stream, "{word}")
+    for (guest, word) in guests.iter_mut().zip(["hi", "oh", "ah"]) {
+        writeln!(guest.get_mut(), "{word}")?;
+    }
+    for guest in &mut guests {
+        guest.read_line(&mut text)?;
+        guest.read_line(&mut text)?;
+    }
+    print!("{text}");
+    Ok(())
 }
 
 fn main() -> Result<()> {
@@ -77,11 +80,6 @@ fn main() -> Result<()> {
         if given.is_some() {
             return server.serve_forever().await;
         }
-        let visits = [(3, "ah"), (2, "oh"), (1, "hi")].map(|(lines, word)| {
-            let path = path.clone();
-            to_thread(move || Ok(visit(path, lines, word)?))
-        });
-        asyncio::gather(Vec::from(visits)).await?;
-        Ok(())
+        to_thread(move || Ok(talk(path)?)).await
     })
 }

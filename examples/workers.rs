@@ -12,11 +12,11 @@ use std::{
     io::{self, Read as _},
     net::{SocketAddr, TcpStream},
     rc::Rc,
-    sync::OnceLock,
+    sync::atomic::{AtomicU16, Ordering},
     thread,
 };
 
-use asyncio::{Error, Event, Protocol, Result, Transport, Worker, get_running_loop, run_workers};
+use asyncio::{Barrier, Error, Event, Protocol, Result, Transport, Worker, get_running_loop, run_workers};
 use rustix::process::{Signal, getpid, kill_process};
 
 struct Greeter {
@@ -35,29 +35,33 @@ impl Protocol for Greeter {
     fn data_received(&mut self, _data: &[u8]) {}
 }
 
-/// Serves until the worker is cancelled, and gives how many connections there were.
-async fn serve(worker: Worker, port: u16, first: &OnceLock<SocketAddr>, bound: &Event) -> Result<usize> {
+/// Where they listen: the first worker finds out the port, where 0 was asked for.
+struct Place {
+    port: AtomicU16,
+    bound: Event,
+    /// All of them do.
+    listening: Barrier,
+}
+
+/// Serves until the worker is cancelled.
+async fn serve(worker: Worker, place: &Place, greeted: Rc<Cell<usize>>) -> Result<()> {
     if worker.index() > 0 {
-        bound.wait().await?; // the first one finds out which port it is, where that is 0
+        place.bound.wait().await?;
     }
-    let address = *first.get().unwrap_or(&SocketAddr::from(([127, 0, 0, 1], port)));
-    let index = worker.index();
-    let greeted = Rc::new(Cell::new(0));
-    let count = greeted.clone();
-    let factory = move || Greeter { worker: worker.clone(), greeted: count.clone() };
-    let server = get_running_loop()?.create_server(factory, address).reuse_port(true).await?;
-    let address = *first.get_or_init(|| server.sockets()[0].address().as_inet().expect("it is IPv4"));
-    bound.set();
+    let (index, port) = (worker.index(), place.port.load(Ordering::SeqCst));
+    let factory = move || Greeter { worker: worker.clone(), greeted: greeted.clone() };
+    let server = get_running_loop()?.create_server(factory, ("127.0.0.1", port)).reuse_port(true).await?;
+    let address = server.sockets()[0].address().as_inet().expect("it is IPv4");
+    place.port.store(address.port(), Ordering::SeqCst);
+    place.bound.set();
+    place.listening.wait().await?;
     if index == 0 {
         println!("serving on {address}");
         if port == 0 {
             thread::spawn(move || connect(address).expect("it answers"));
         }
     }
-    match server.serve_forever().await {
-        Err(Error::Cancelled(_)) => Ok(greeted.get()), // SIGTERM or SIGINT; the server is closed
-        ended => ended.map(|()| 0),
-    }
+    server.serve_forever().await
 }
 
 /// The clients, and then a SIGTERM such as a supervisor sends.
@@ -72,9 +76,15 @@ fn connect(address: SocketAddr) -> io::Result<()> {
 
 fn main() -> Result<()> {
     let port = env::args().nth(1).map_or(Ok(0), |port| port.parse()).map_err(Error::other)?;
-    let (first, bound) = (OnceLock::new(), Event::new());
     let cores = thread::available_parallelism()?.get();
-    let greeted = run_workers(cores, |worker| serve(worker, port, &first, &bound))?;
+    let place = Place { port: AtomicU16::new(port), bound: Event::new(), listening: Barrier::new(cores)? };
+    let greeted = run_workers(cores, async |worker| {
+        let greeted = Rc::default();
+        match serve(worker, &place, Rc::clone(&greeted)).await {
+            Err(Error::Cancelled(_)) => Ok(greeted.get()), // ended as it was asked to
+            ended => ended.map(|()| 0),
+        }
+    })?;
     println!("connections of each worker: {greeted:?}");
     Ok(())
 }

@@ -40,7 +40,8 @@ use crate::{
 /// On the main thread SIGINT and SIGTERM are taken over where the program has no handler of its own and they are not
 /// ignored, until the last worker's main has ended. Each arrival cancels the mains of all workers, with the signal's name
 /// for a message; of SIGINT a third one drops them, as under `run`. Workers that answer by cleaning up and giving `Ok`
-/// make the whole `Ok`: so a SIGTERM drains servers. A failure does not cancel workers that were asked to end already.
+/// make the whole `Ok`: so a SIGTERM drains servers. A failure does not cancel workers that were asked to end already. A
+/// worker that has not begun when a cancellation comes finds it at its first await.
 ///
 /// # Errors
 ///
@@ -250,8 +251,10 @@ impl Team {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start(&self, index: usize, shared: Arc<Shared>) {
-        self.board().stages[index] = Stage::Running(shared);
+    /// Lets requests reach a worker, from its first step on: the earlier ones, too.
+    fn start(&self, index: usize, shared: &Arc<Shared>) {
+        self.board().stages[index] = Stage::Running(shared.clone());
+        Member::catch_up_soon(shared);
     }
 
     fn end(&self, index: usize) {
@@ -308,7 +311,7 @@ impl Team {
         self.ask(reason);
     }
 
-    /// Cancels the mains of all workers, of those too that have not begun.
+    /// Cancels the mains of all workers; those that have not begun will find it at their first await.
     fn ask(&self, reason: Cancelled) {
         let mut board = self.board();
         board.requests.push(reason);
@@ -319,14 +322,7 @@ impl Team {
             }
         }
         drop(board);
-        for shared in running {
-            // A loop that is closed has no main any more.
-            shared.push_call(|event_loop| {
-                if let Some(member) = event_loop.slots().get::<Member>(slots::WORKER) {
-                    member.catch_up(event_loop);
-                }
-            });
-        }
+        running.iter().for_each(Member::catch_up_soon);
     }
 
     /// The whole of a worker's thread. `None` if it failed.
@@ -375,8 +371,7 @@ impl Team {
         let options = MainOptions { context: Some(context), keep: false };
         let result = event_loop.run_main(main, options, created, |task| {
             member.interrupts.begin(task);
-            self.start(index, event_loop.inner.shared.clone());
-            member.catch_up(&event_loop);
+            self.start(index, &event_loop.inner.shared);
         });
         while !self.end_unless_asked(index, member.seen.get()) {
             member.catch_up(&event_loop);
@@ -401,6 +396,15 @@ struct Member {
 }
 
 impl Member {
+    /// Lets a worker's loop catch up; one that is closed has no main any more.
+    fn catch_up_soon(shared: &Arc<Shared>) {
+        shared.push_call(|event_loop| {
+            if let Some(member) = event_loop.slots().get::<Member>(slots::WORKER) {
+                member.catch_up(event_loop);
+            }
+        });
+    }
+
     /// Cancels main for each request that has come since the last time.
     fn catch_up(&self, event_loop: &EventLoop) {
         let seen = self.seen.get();

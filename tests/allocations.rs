@@ -8,6 +8,8 @@ use std::{
     cell::Cell,
     future::{Future, poll_fn},
     hint::black_box,
+    io::{Read, Write},
+    net::UdpSocket,
     os::unix::net::UnixStream,
     pin::pin,
     rc::Rc,
@@ -17,7 +19,11 @@ use std::{
     time::Duration,
 };
 
-use asyncio::{Condition, Event, EventLoop, LifoQueue, Lock, PriorityQueue, Queue, Result, Semaphore, TaskGroup};
+use asyncio::{
+    Address, BufferedProtocol, Condition, DatagramProtocol, DatagramTransport, Event, EventLoop, LifoQueue, Lock,
+    PriorityQueue, Protocol, Queue, Result, SOCKNAME, Semaphore, StreamProtocol, TaskGroup, Transport,
+};
+use socket2::SockRef;
 
 use crate::counting::{Counting, allocations};
 
@@ -248,6 +254,163 @@ fn a_steady_echo_over_a_socket_allocates_nothing() {
         let counted = counted.await?;
         drop(ours);
         server.await?;
+        Ok(counted)
+    });
+    assert_eq!(counted, 0);
+}
+
+/// What a connection sends before its first echo, unasked: its write buffer has its size then.
+const GREETING: usize = 256 << 10;
+
+/// Sends messages back, and counts what that allocates: whoever sends waits for each of them.
+struct Echoes {
+    transport: Option<Transport>,
+    size: usize,
+    rounds: u64,
+    received: u64,
+    before: u64,
+    counted: asyncio::Future<u64>,
+}
+
+impl Echoes {
+    fn connected(&mut self, transport: &Transport) {
+        // So small that large messages go in pieces.
+        let shrunk = transport.with_fd(|fd| SockRef::from(&fd).set_send_buffer_size(16 << 10));
+        shrunk.expect("it is open").expect("it is a socket");
+        transport.write(&vec![0; GREETING]);
+        self.transport = Some(transport.clone());
+    }
+
+    fn echo(&mut self, data: &[u8]) {
+        let half = self.rounds * self.size as u64;
+        if self.received == half {
+            self.before = allocations();
+        }
+        self.received += data.len() as u64;
+        self.transport.as_ref().expect("it is connected").write(data);
+        if self.received == 2 * half {
+            let counted = allocations() - self.before;
+            self.counted.set_result(counted).expect("this comes once");
+        }
+    }
+}
+
+struct PlainEcho(Echoes);
+
+impl Protocol for PlainEcho {
+    fn connection_made(&mut self, transport: &Transport) {
+        self.0.connected(transport);
+    }
+
+    fn data_received(&mut self, data: &[u8]) {
+        self.0.echo(data);
+    }
+}
+
+struct BufferedEcho(Echoes, Vec<u8>);
+
+impl BufferedProtocol for BufferedEcho {
+    fn connection_made(&mut self, transport: &Transport) {
+        self.0.connected(transport);
+    }
+
+    fn get_buffer(&mut self, _size_hint: Option<usize>) -> &mut [u8] {
+        &mut self.1
+    }
+
+    fn buffer_updated(&mut self, count: usize) {
+        self.0.echo(&self.1[..count]);
+    }
+}
+
+/// What `rounds` messages of `size` bytes allocate, the second time.
+fn echoed<P: StreamProtocol<Kind>, Kind: 'static>(size: usize, rounds: u64, make: fn(Echoes) -> P) -> u64 {
+    run(async {
+        let event_loop = running_loop();
+        let (ours, mut theirs) = UnixStream::pair()?;
+        let client = event_loop.create_task(asyncio::to_thread(move || {
+            theirs.read_exact(&mut vec![0; GREETING]).expect("it greets");
+            let (message, mut answer) = (vec![b'x'; size], vec![0; size]);
+            for _ in 0..2 * rounds {
+                theirs.write_all(&message).expect("it receives");
+                theirs.read_exact(&mut answer).expect("it answers");
+            }
+            assert_eq!(answer, message);
+            Ok(())
+        }));
+        let counted = event_loop.create_future();
+        let echoes = Echoes { transport: None, size, rounds, received: 0, before: 0, counted: counted.clone() };
+        let (transport, _) = event_loop.connect_accepted_socket(|| make(echoes), ours).await?;
+        let counted = counted.await?;
+        client.await?;
+        transport.close();
+        Ok(counted)
+    })
+}
+
+#[test]
+fn a_steady_echo_by_a_protocol_allocates_nothing() {
+    for (size, rounds) in [(1, ROUNDS), (1 << 10, ROUNDS), (100 << 10, ROUNDS / 10)] {
+        assert_eq!(echoed(size, rounds, PlainEcho), 0, "{size} bytes");
+    }
+}
+
+#[test]
+fn a_steady_echo_by_a_buffered_protocol_allocates_nothing() {
+    for (size, rounds) in [(1, ROUNDS), (1 << 10, ROUNDS), (100 << 10, ROUNDS / 10)] {
+        let make = |echoes: Echoes| {
+            let memory = vec![0; echoes.size];
+            BufferedEcho(echoes, memory)
+        };
+        assert_eq!(echoed(size, rounds, make), 0, "{size} bytes");
+    }
+}
+
+struct DatagramEcho {
+    transport: Option<DatagramTransport>,
+    received: u64,
+    before: u64,
+    counted: asyncio::Future<u64>,
+}
+
+impl DatagramProtocol for DatagramEcho {
+    fn connection_made(&mut self, transport: &DatagramTransport) {
+        self.transport = Some(transport.clone());
+    }
+
+    fn datagram_received(&mut self, data: &[u8], address: &Address) {
+        if self.received == ROUNDS {
+            self.before = allocations();
+        }
+        self.received += 1;
+        self.transport.as_ref().expect("it is open").sendto(data, address);
+        if self.received == 2 * ROUNDS {
+            let counted = allocations() - self.before;
+            self.counted.set_result(counted).expect("this comes once");
+        }
+    }
+}
+
+#[test]
+fn a_steady_exchange_of_datagrams_allocates_nothing() {
+    let counted = run(async {
+        let event_loop = running_loop();
+        let counted = event_loop.create_future();
+        let factory = || DatagramEcho { transport: None, received: 0, before: 0, counted: counted.clone() };
+        let (transport, _) = event_loop.create_datagram_endpoint(factory).local_addr(("127.0.0.1", 0)).await?;
+        let address = transport.get_extra_info(SOCKNAME).expect("it is bound").as_inet().expect("it is a UDP socket");
+        let client = event_loop.create_task(asyncio::to_thread(move || {
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+            socket.connect(address).expect("loopback");
+            for _ in 0..2 * ROUNDS {
+                socket.send(b"ping").expect("there is room");
+                assert_eq!(socket.recv(&mut [0; 8]).expect("nothing is lost on loopback"), 4);
+            }
+            Ok(())
+        }));
+        let counted = counted.await?;
+        client.await?;
+        transport.close();
         Ok(counted)
     });
     assert_eq!(counted, 0);

@@ -257,6 +257,8 @@ impl StreamEndpoint {
     fn read(self: &Rc<Self>, event_loop: &EventLoop) {
         let callback = Cell::new("data_received");
         let called = Calls::call(self, event_loop, |protocol| match protocol {
+            // What it was told just before, late, has made it pause or close.
+            _ if !self.wants_to_read() => Read::Nothing,
             BorrowedProtocol::Plain(protocol) => {
                 let mut lent = self.buffers.lend();
                 match self.receive(&mut lent.memory) {
@@ -300,9 +302,13 @@ impl StreamEndpoint {
     }
 
     fn read_end(self: &Rc<Self>, event_loop: &EventLoop) {
+        if self.closing.get() {
+            return; // by get_buffer()
+        }
         let called = Calls::call(self, event_loop, |protocol| {
-            // Nothing can keep it open.
-            self.closing.set(self.kind == Kind::ReadPipe);
+            if self.kind == Kind::ReadPipe {
+                self.closing.set(true); // nothing can keep it open
+            }
             protocol.eof_received()
         });
         match called {

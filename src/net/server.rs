@@ -47,7 +47,8 @@ use crate::{
 /// Bound --start_serving, serve_forever--> Serving --close--> Closed --the last connection ends--> Ended (wait_closed)
 /// ```
 ///
-/// Dropping the handle does not close: the loop keeps a server that serves. Closing stops listening and leaves the
+/// Dropping the handle does not close: the loop keeps a server that serves. One that has not begun to is closed with its
+/// last handle. Closing stops listening and leaves the
 /// connections alone; [`wait_closed`](Self::wait_closed) waits for their ends, which
 /// [`close_clients`](Self::close_clients) and [`abort_clients`](Self::abort_clients) bring about.
 ///
@@ -86,7 +87,10 @@ use crate::{
 ///
 /// asyncio: `asyncio.Server`.
 #[derive(Clone)]
-pub struct Server {
+pub struct Server(Arc<Handle>);
+
+/// What the clones of a server share.
+struct Handle {
     key: u64,
     shared: Arc<Shared>,
     state: Arc<ServerState>,
@@ -229,21 +233,21 @@ impl Server {
     ///
     /// asyncio: `Server.close`.
     pub fn close(&self) {
-        self.ask(|core| core.close());
+        self.0.ask(|core| core.close());
     }
 
     /// Closes the connections that came through this server: what they have written is sent first.
     ///
     /// asyncio: `Server.close_clients`.
     pub fn close_clients(&self) {
-        self.ask(|core| core.clients().iter().for_each(|client| client.close()));
+        self.0.ask(|core| core.clients().iter().for_each(|client| client.close()));
     }
 
     /// Closes the connections that came through this server at once.
     ///
     /// asyncio: `Server.abort_clients`.
     pub fn abort_clients(&self) {
-        self.ask(|core| core.clients().iter().for_each(|client| client.abort()));
+        self.0.ask(|core| core.clients().iter().for_each(|client| client.abort()));
     }
 
     /// Waits until the server is closed and its last connection has ended.
@@ -261,7 +265,7 @@ impl Server {
         match self.core("wait_closed") {
             Ok(core) => core.wait_closed().await,
             // Nothing is left of it.
-            Err(_) if self.shared.on_its_thread() && !self.is_open() => Ok(()),
+            Err(_) if self.0.shared.on_its_thread() && !self.is_open() => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -270,14 +274,14 @@ impl Server {
     ///
     /// asyncio: `Server.is_serving`.
     pub fn is_serving(&self) -> bool {
-        self.state.serving.load(Ordering::Acquire)
+        self.0.state.serving.load(Ordering::Acquire)
     }
 
     /// The sockets that it listens on; none once it is closed.
     ///
     /// asyncio: `Server.sockets`.
     pub fn sockets(&self) -> Vec<ServerSocket> {
-        self.state.sockets.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.state.sockets.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The loop that it belongs to.
@@ -288,21 +292,24 @@ impl Server {
     ///
     /// asyncio: `Server.get_loop`.
     pub fn get_loop(&self) -> Result<EventLoop> {
-        running::local(&self.shared).ok_or_else(|| other_thread("getting the loop of a server"))
+        running::local(&self.0.shared).ok_or_else(|| other_thread("getting the loop of a server"))
     }
 
     fn is_open(&self) -> bool {
-        !self.state.closed.load(Ordering::Acquire)
+        !self.0.state.closed.load(Ordering::Acquire)
     }
 
     /// The server itself, for a call that belongs to the loop's thread.
     fn core(&self, call: &str) -> Result<Rc<ServerCore>> {
-        let event_loop = running::local(&self.shared).ok_or_else(|| other_thread(&format!("{call}() of a server")))?;
-        check_loop(self.shared.id, running::current().as_ref())?;
-        let core = servers(&event_loop).borrow().get(&self.key).cloned();
+        let event_loop =
+            running::local(&self.0.shared).ok_or_else(|| other_thread(&format!("{call}() of a server")))?;
+        check_loop(self.0.shared.id, running::current().as_ref())?;
+        let core = servers(&event_loop).borrow().get(&self.0.key).cloned();
         core.ok_or_else(|| Error::Runtime(format!("server {self:?} is closed").into()))
     }
+}
 
+impl Handle {
     /// Does something with the server, if it is still there, now or as soon as its loop comes to it.
     fn ask(&self, ask: impl FnOnce(&Rc<ServerCore>) + Send + 'static) {
         let key = self.key;
@@ -319,10 +326,19 @@ impl Server {
     }
 }
 
+impl Drop for Handle {
+    /// Nobody can start it any more.
+    fn drop(&mut self) {
+        if !self.state.serving.load(Ordering::Acquire) && !self.state.closed.load(Ordering::Acquire) {
+            self.ask(|core| core.close());
+        }
+    }
+}
+
 impl PartialEq for Server {
     /// Whether both are handles of one server.
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.state, &other.state)
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -370,6 +386,8 @@ struct ServerCore {
     /// What connections run in: a copy for each.
     context: Vars,
     clients: RefCell<Slab<Rc<StreamEndpoint>>>,
+    /// Set while a connection becomes a client.
+    connecting: Cell<bool>,
     waiters: RefCell<Vec<Future<()>>>,
     /// What serve_forever() waits for.
     forever: RefCell<Option<Future<()>>>,
@@ -395,6 +413,7 @@ pub(crate) fn make_server(event_loop: &EventLoop, plan: Plan) -> Result<Server> 
         max_connections: plan.max_connections,
         context,
         clients: RefCell::default(),
+        connecting: Cell::new(false),
         waiters: RefCell::default(),
         forever: RefCell::new(None),
         file: RefCell::new(plan.file),
@@ -414,7 +433,7 @@ pub(crate) fn make_server(event_loop: &EventLoop, plan: Plan) -> Result<Server> 
     let sockets = core.listeners.borrow().iter().map(|listener| listener.as_socket()).collect();
     *state.sockets.lock().unwrap_or_else(PoisonError::into_inner) = sockets;
     servers(event_loop).borrow_mut().insert(key, core);
-    Ok(Server { key, shared: event_loop.inner.shared.clone(), state })
+    Ok(Server(Arc::new(Handle { key, shared: event_loop.inner.shared.clone(), state })))
 }
 
 impl ServerCore {
@@ -478,7 +497,7 @@ impl ServerCore {
 
     /// Tells those who wait, once the server is closed and has no connection left.
     fn end_if_done(&self) {
-        if !self.is_closed() || !self.clients.borrow().is_empty() {
+        if !self.is_closed() || self.connecting.get() || !self.clients.borrow().is_empty() {
             return;
         }
         for waiter in self.waiters.take() {
@@ -510,6 +529,7 @@ impl ServerCore {
     /// Makes the protocol and the transport of a connection.
     fn connect(self: &Rc<Self>, event_loop: &EventLoop, fd: OwnedFd, peer: Address) {
         let Some(mut make) = self.make.take() else { return };
+        self.connecting.set(true);
         let entered = context::enter(ContextRef::Bare(self.context.clone()), context::fresh_identity())
             .expect("a bare context can be entered");
         let made = catch_unwind(AssertUnwindSafe(&mut make)).map_err(Error::from_panic);
@@ -530,7 +550,9 @@ impl ServerCore {
             Ok(())
         });
         drop(entered.leave());
+        self.connecting.set(false);
         drop(make);
+        self.end_if_done();
         if let Err(error) = opened {
             let message = "Error on transport creation for incoming connection";
             event_loop.call_exception_handler(&ExceptionContext::new(message).exception(error));

@@ -384,8 +384,8 @@ fn a_pipe_belongs_to_its_transport(event_loop: &TestLoop, channel: Channel) {
             event_loop.run_until_complete(way.connect(event_loop, || Recorder::new(&log), fd)).unwrap();
         let refused = transport.with_fd(|fd| {
             [
-                failure(event_loop.add_reader(&fd, || ())),
-                failure(event_loop.add_writer(&fd, || ())),
+                failure(event_loop.add_reader(fd, || ())),
+                failure(event_loop.add_writer(fd, || ())),
                 failure(event_loop.remove_reader(&fd)),
                 failure(event_loop.remove_writer(&fd)),
             ]

@@ -17,7 +17,7 @@ use asyncio::{ErrorKind, Reader};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    Range, Source, Target, TestLoop, WHOLE, Way, assert_same, cases, collect, file, pattern, refuse_files,
+    Log, Range, Source, Target, TestLoop, WHOLE, Way, assert_same, cases, collect, file, pattern, refuse_files,
     support::failure, transports, unix_pair,
 };
 
@@ -30,6 +30,7 @@ on_each_selector! {
     files_that_the_system_does_not_map_are_read
     a_file_that_cannot_be_read_is_an_error_of_its_own
     a_socket_that_is_not_connected_is_an_error_of_its_own
+    a_pipe_is_refused
     a_transport_that_is_closing_is_refused
     after_write_eof_no_file_is_sent
     nothing_is_done_before_it_is_awaited
@@ -191,6 +192,27 @@ fn a_socket_that_is_not_connected_is_an_error_of_its_own(event_loop: &TestLoop) 
             assert!([Some(libc::ENOTCONN), Some(libc::EPIPE)].contains(&code), "{way:?} {domain:?}: {error}");
         }
     }
+}
+
+/// SND-010
+fn a_pipe_is_refused(event_loop: &TestLoop) {
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let peer = reader.try_clone().unwrap();
+    let (writing, _) = event_loop.run(event_loop.connect_write_pipe(Log::default, writer));
+    let (reading, _) = event_loop.run(event_loop.connect_read_pipe(Log::default, reader));
+    reading.pause_reading();
+    for transport in [writing, reading] {
+        for source in [Source::File(Rc::new(file(b"content"))), Source::Reader(crate::Shared::new(b"content"))] {
+            source.set_position(0);
+            let target = Target::Transport(transport.clone());
+            for range in [WHOLE, Range { fallback: false, ..WHOLE }] {
+                let (kind, text) = failure(event_loop.run_until_complete(target.send(&source, range)));
+                assert_eq!((kind, source.position()), (ErrorKind::Runtime, 0));
+                assert!(text.contains("not supported"), "{text}");
+            }
+        }
+    }
+    assert_eq!(rustix::io::ioctl_fionread(&peer).unwrap(), 0, "something was sent");
 }
 
 /// SND-009

@@ -109,6 +109,6 @@ fn a_client_that_has_gone_is_lost(on: On) {
 fn it_is_closed_where_the_opening_is_dropped(on: On) {
     let event_loop = on.event_loop();
     let pair = PairKind::Tcp.pair();
-    drop(std::future::IntoFuture::into_future(event_loop.connect_accepted_socket(silent, pair.ours)));
+    drop(IntoFuture::into_future(event_loop.connect_accepted_socket(silent, pair.ours)));
     assert!(has_ended(&pair.peer));
 }

@@ -301,7 +301,7 @@ fn an_opening_that_is_never_finished_does_not_keep_the_loop(on: On) {
             },
             address,
         );
-        let mut opening = Box::pin(std::future::IntoFuture::into_future(opening));
+        let mut opening = Box::pin(IntoFuture::into_future(opening));
         event_loop.run(async {
             let pending = poll_fn(|cx| std::task::Poll::Ready(opening.as_mut().poll(cx).is_pending())).await;
             assert!(pending);

@@ -39,6 +39,7 @@ fn the_end_comes_after_the_data(event_loop: &TestLoop, kind: PairKind) {
     });
     peer.send(b"first");
     peer.half_close();
+    until(event_loop, || log.has(&Pause));
     let collecting = peer.collect();
     until(event_loop, || collecting.is_finished() && log.lost());
     assert!(collecting.join().unwrap().0 == data);

@@ -30,7 +30,10 @@ macro_rules! on_each {
 mod buffered;
 mod closing;
 mod ending;
+mod failures;
 mod flow;
+mod info;
+mod outliving;
 mod reading;
 mod reentrancy;
 mod writing;

@@ -219,13 +219,17 @@ fn a_worker_that_waits_for_something_foreign_is_dropped() {
 
 fn workers_that_have_not_begun_are_cancelled_too() {
     for _ in 0..20 {
-        let result = run_workers::<(), _, _>(16, async |worker| -> Result<()> {
+        let cancelled = AtomicUsize::new(0);
+        let result = run_workers(16, async |worker| -> Result<()> {
             if worker.index() == 0 {
                 return Err(Error::Value("0".into()));
             }
-            asyncio::sleep(LONG).await
+            assert_eq!(cancelled_with().await, "worker 0 failed: 0");
+            cancelled.fetch_add(1, Ordering::SeqCst);
+            Ok(())
         });
         assert_eq!(failure(result), (ErrorKind::Value, "0".into()));
+        assert_eq!(cancelled.load(Ordering::SeqCst), 15);
     }
 }
 
