@@ -1,4 +1,5 @@
-//! Two tables: heap bytes of a task that waits, and heap allocations per operation. Counted, not timed: no Criterion.
+//! Three tables: heap bytes of a task that waits, those of a connection that waits, and heap allocations per operation.
+//! Counted, not timed: no Criterion.
 
 #[path = "../tests/support/counting.rs"]
 mod counting;
@@ -12,7 +13,7 @@ use std::{
 };
 
 use counting::{Counting, allocations, bytes};
-use support::{Group, on_asyncio, on_smol, on_tokio, sockets, tasks, threads, timers, together};
+use support::{Group, on_asyncio, on_smol, on_tokio, sockets, tasks, threads, timers, together, transports};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -20,6 +21,8 @@ static ALLOCATOR: Counting = Counting;
 const TASKS: u64 = 10_000;
 
 const BATCH: u64 = 100;
+
+const CONNECTIONS: usize = 1000;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -34,6 +37,13 @@ fn main() {
         idle::smol(async || _ = smol::Timer::after(HOUR).await),
     ];
     print_idle("a sleep", sleeping);
+
+    println!(
+        "\nBytes of an idle connection to an echo server, of {CONNECTIONS}; of tokio's and smol's 1 KiB is a buffer\n"
+    );
+    println!("| asyncio (`Protocol`) | tokio | smol | raw epoll |\n|--:|--:|--:|--:|");
+    let [asyncio, tokio, smol, raw] = transports::idle_connections(CONNECTIONS, bytes);
+    println!("| {asyncio:.0} | {tokio:.0} | {smol:.0} | {raw:.0} |");
 
     println!("\nHeap allocations of the thread, per operation\n");
     println!("| work | asyncio | tokio | smol |\n|---|--:|--:|--:|");
