@@ -87,10 +87,10 @@ use crate::{
 ///
 /// asyncio: `asyncio.Server`.
 #[derive(Clone)]
-pub struct Server(Arc<Handle>);
+pub struct Server(Arc<ServerShared>);
 
 /// What the clones of a server share.
-struct Handle {
+struct ServerShared {
     key: u64,
     shared: Arc<Shared>,
     state: Arc<ServerState>,
@@ -309,7 +309,7 @@ impl Server {
     }
 }
 
-impl Handle {
+impl ServerShared {
     /// Does something with the server, if it is still there, now or as soon as its loop comes to it.
     fn ask(&self, ask: impl FnOnce(&Rc<ServerCore>) + Send + 'static) {
         let key = self.key;
@@ -326,7 +326,7 @@ impl Handle {
     }
 }
 
-impl Drop for Handle {
+impl Drop for ServerShared {
     /// Nobody can start it any more.
     fn drop(&mut self) {
         if !self.state.serving.load(Ordering::Acquire) && !self.state.closed.load(Ordering::Acquire) {
@@ -433,7 +433,7 @@ pub(crate) fn make_server(event_loop: &EventLoop, plan: Plan) -> Result<Server> 
     let sockets = core.listeners.borrow().iter().map(|listener| listener.as_socket()).collect();
     *state.sockets.lock().unwrap_or_else(PoisonError::into_inner) = sockets;
     servers(event_loop).borrow_mut().insert(key, core);
-    Ok(Server(Arc::new(Handle { key, shared: event_loop.inner.shared.clone(), state })))
+    Ok(Server(Arc::new(ServerShared { key, shared: event_loop.inner.shared.clone(), state })))
 }
 
 impl ServerCore {

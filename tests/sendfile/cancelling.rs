@@ -21,6 +21,7 @@ on_each_selector! {
     a_cancelled_call_leaves_no_watcher
     the_position_tells_what_was_sent_wherever_it_is_cancelled
     the_position_tells_what_was_sent_wherever_it_is_dropped
+    who_sends_can_go_on_when_cancelled
     cancelled_before_its_first_step_it_has_done_nothing
     a_timeout_ends_it
     what_waits_before_the_file_is_sent_although_it_is_cancelled
@@ -130,6 +131,31 @@ fn the_position_tells_what_was_sent_wherever_it_is_dropped(event_loop: &TestLoop
             }
             assert_continues(event_loop, &open, &source, &data, "dropped");
         }
+    }
+}
+
+fn who_sends_can_go_on_when_cancelled(event_loop: &TestLoop) {
+    let data = pattern(SIZE);
+    for case in cases() {
+        let (open, source) = (case.open_with(event_loop, Some(4096)), case.source(&data));
+        let (target, mine) = (open.target.clone(), source.clone());
+        let task = event_loop.create_task(async move {
+            let (kind, text) = failure(target.send(&mine, WHOLE).await);
+            assert_eq!((kind, text.as_str()), (ErrorKind::Cancelled, "enough"));
+            let rest = Range { offset: mine.position(), ..WHOLE };
+            let sent = target.send(&mine, rest).await?;
+            target.write(b"SUFFIX").await?;
+            asyncio::ok(rest.offset + sent)
+        });
+        open.until_blocked(event_loop);
+        assert!(task.cancel_with("enough"));
+        event_loop.ticks(2);
+        task.uncancel();
+        let received = collect(open.peer.try_clone().unwrap());
+        assert_eq!(event_loop.run(task), SIZE as u64, "{case:?}");
+        open.target.finish();
+        event_loop.until(|| received.is_finished());
+        assert_same(&received.join().unwrap(), &[&data[..], b"SUFFIX"].concat(), case);
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{ErrorKind as IoKind, Read};
 
 use asyncio::{Error, ErrorKind, Result, Task};
 
-use crate::{Case, Open, SIZE, Source, Target, TestLoop, WHOLE, Way, cases, collect, pattern, transports};
+use crate::{Case, Open, SIZE, Source, Target, TestLoop, WHOLE, Way, assert_same, cases, collect, pattern, transports};
 
 on_each_selector! {
     a_peer_that_closes_in_the_middle_is_an_error
@@ -16,6 +16,7 @@ on_each_selector! {
     a_transport_may_be_closed_before_the_file_begins
     what_waits_before_the_file_may_be_dropped
     a_loop_may_be_closed_meanwhile
+    a_system_that_refuses_in_the_middle_is_an_error
 }
 
 fn transport(open: &Open) -> &asyncio::Transport {
@@ -198,4 +199,26 @@ fn a_loop_may_be_closed_meanwhile(event_loop: &TestLoop) {
         assert!((1..SIZE as u64).contains(&source.position()), "{:?}: {}", open.case, source.position());
     }
     event_loop.reports.take();
+}
+
+/// There is no falling back then; CPython has it the same way.
+fn a_system_that_refuses_in_the_middle_is_an_error(event_loop: &TestLoop) {
+    let data = pattern(SIZE);
+    for case in cases().filter(|case| case.way == Way::System) {
+        let (open, source, task) = blocked(event_loop, case);
+        match &open.target {
+            Target::Socket(fd) => crate::refuse_files(&**fd),
+            Target::Transport(transport) => transport.with_fd(|fd| crate::refuse_files(&fd)).unwrap(),
+        }
+        let received = collect(open.peer.try_clone().unwrap());
+        let error = event_loop.run_until_complete(task).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{case:?}: {error}");
+        let sent = source.position() as usize;
+        assert!((1..SIZE).contains(&sent), "{case:?}: {sent}");
+        // That says nothing about the connection.
+        event_loop.run(open.target.write(b"SUFFIX"));
+        open.target.finish();
+        event_loop.until(|| received.is_finished());
+        assert_same(&received.join().unwrap(), &[&data[..sent], b"SUFFIX"].concat(), case);
+    }
 }

@@ -17,6 +17,7 @@ on_each_selector! {
     whoever_paused_reading_finds_it_paused
     an_end_of_the_input_does_not_end_the_file
     the_files_bytes_do_not_pause_the_protocol
+    what_is_left_of_a_cancelled_file_pauses_the_protocol
     what_paused_the_protocol_before_resumes_it
     files_follow_each_other
 }
@@ -196,6 +197,29 @@ fn the_files_bytes_do_not_pause_the_protocol(event_loop: &TestLoop) {
         open.target.finish();
         event_loop.until(|| received.is_finished());
         assert_same(&received.join().unwrap(), &data, case);
+    }
+}
+
+/// It may write again then, and too much waits already.
+fn what_is_left_of_a_cancelled_file_pauses_the_protocol(event_loop: &TestLoop) {
+    let data = pattern(SIZE);
+    for case in transports() {
+        let (open, source) = (case.open_with(event_loop, Some(4096)), case.source(&data));
+        transport(&open).set_write_buffer_limits(0, 0).unwrap();
+        let task = event_loop.create_task(open.target.sending(&source, WHOLE));
+        open.until_blocked(event_loop);
+        task.cancel();
+        assert_eq!(failure(event_loop.run_until_complete(task)).0, ErrorKind::Cancelled, "{case:?}");
+        let left = transport(&open).get_write_buffer_size() > 0;
+        assert_eq!(left, case.way != Way::System, "{case:?}");
+        assert_eq!(transport(&open).is_write_paused(), left, "{case:?}");
+        let received = collect(open.peer.try_clone().unwrap());
+        event_loop.until(|| transport(&open).get_write_buffer_size() == 0);
+        event_loop.ticks(1);
+        assert_eq!(open.log.0.take(), if left { &["pause", "resume"][..] } else { &[] }, "{case:?}");
+        open.target.finish();
+        event_loop.until(|| received.is_finished());
+        assert_same(&received.join().unwrap(), &data[..source.position() as usize], case);
     }
 }
 

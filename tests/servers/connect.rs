@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags};
 use socket2::SockRef;
 
 use crate::{
-    Count, Names, On, accepted, at_own_number, both, is_open, listener, has_ended, lost, refusing, silent,
+    Count, Names, On, accepted, at_own_number, both, has_ended, is_open, listener, lost, refusing, silent,
     support::transports::{Log, PairKind, Peer, Recorder, Told},
 };
 
@@ -591,7 +591,14 @@ fn without_a_running_loop_nothing_is_connected(on: On) {
         let pair = PairKind::Tcp.pair();
         let errors = [
             event_loop.create_connection(silent, address).into_future().now_or_never().unwrap().err().unwrap(),
-            event_loop.create_connection(silent, ()).sock(pair.ours).into_future().now_or_never().unwrap().err().unwrap(),
+            event_loop
+                .create_connection(silent, ())
+                .sock(pair.ours)
+                .into_future()
+                .now_or_never()
+                .unwrap()
+                .err()
+                .unwrap(),
             event_loop.create_server(silent, ("127.0.0.1", 0)).into_future().now_or_never().unwrap().unwrap_err(),
         ];
         for error in errors {
@@ -637,5 +644,4 @@ fn builders_show_what_they_are_asked(on: On) {
     let number = pair.ours.as_raw_fd();
     let text = format!("{:?}", event_loop.connect_accepted_socket(silent, pair.ours));
     assert!(text.contains("ConnectAcceptedSocket") && text.contains(&number.to_string()), "{text}");
-
 }

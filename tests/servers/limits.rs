@@ -76,9 +76,7 @@ fn the_limit_is_for_all_sockets_together(on: On) {
     };
     let opening = event_loop.create_server(factory, (["127.0.0.1", "127.0.0.2", "127.0.0.3"], 0)).max_connections(2);
     let server = event_loop.run(opening);
-    let connect = |index: usize| {
-        crate::try_connect(&crate::system_address(server.sockets()[index].address())).unwrap()
-    };
+    let connect = |index: usize| crate::try_connect(&crate::system_address(server.sockets()[index].address())).unwrap();
     let peers: Vec<Peer> = [0, 1, 2, 0, 1, 2].into_iter().map(connect).collect();
     for count in [2, 4, 6] {
         event_loop.until(|| logs.len() == count);

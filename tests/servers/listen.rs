@@ -19,7 +19,7 @@ use crate::{
         Record,
         transports::{BufferedRecorder, Log, PairKind, Recorder, Told},
     },
-    try_connect,
+    try_connect, until_queued,
 };
 
 on_each_selector! {
@@ -51,6 +51,7 @@ on_each_selector! {
     buffered_protocols_are_served
     sockets_are_the_server_s_own
     a_server_shows_where_it_listens
+    a_connected_socket_is_no_server
 }
 
 fn addresses(server: &Server) -> Vec<SocketAddr> {
@@ -71,8 +72,7 @@ fn served(event_loop: &TestLoop, address: impl ToAddress) -> (Server, Record<Log
 /// SRV-001
 fn no_host_is_every_interface_of_both_families(on: On) {
     let event_loop = on.event_loop();
-    let kinds: [fn() -> asyncio::Endpoint; 3] =
-        [|| (None, 0).to_address(), || ("", 0).to_address(), || 0.to_address()];
+    let kinds: [fn() -> asyncio::Endpoint; 3] = [|| (None, 0).to_address(), || ("", 0).to_address(), || 0.to_address()];
     for kind in kinds {
         // The system may choose one number for both.
         let differ = (0..4).any(|_| {
@@ -182,7 +182,8 @@ fn addresses_are_given_in_many_ways(on: On) {
         assert_eq!(addresses(&server)[0].ip(), Ipv4Addr::LOCALHOST);
         // And so may those who connect.
         let port = addresses(&server)[0].port();
-        let (transport, _) = event_loop.run(event_loop.create_connection(silent, ("127.0.0.1", port.to_string().as_str())));
+        let (transport, _) =
+            event_loop.run(event_loop.create_connection(silent, ("127.0.0.1", port.to_string().as_str())));
         transport.abort();
         server.close();
         server.abort_clients();
@@ -468,8 +469,7 @@ fn all_that_wait_are_accepted_in_one_iteration(on: On) {
     for net in NETS {
         let (server, logs) = net.serve_with(&event_loop, Plan { backlog: 5, ..Plan::default() }, |recorder| recorder);
         let _clients: Vec<_> = (0..5).map(|_| client(&server)).collect();
-        // The system may need a moment until the last of them can be accepted.
-        std::thread::sleep(Duration::from_millis(5));
+        until_queued(&place(&server), 5);
         let mut counts = vec![0];
         while counts.last() != Some(&5) {
             event_loop.ticks(1);
@@ -491,7 +491,7 @@ fn no_more_than_the_backlog_in_one_iteration(on: On) {
         listening.listen(50).unwrap();
         let place = listening.local_addr().unwrap();
         let _clients: Vec<_> = (0..12).map(|_| try_connect(&place).unwrap()).collect();
-        std::thread::sleep(Duration::from_millis(5));
+        until_queued(&place, 12);
         let logs = Record::<Log>::default();
         let made = logs.clone();
         let factory = move || {
@@ -627,7 +627,7 @@ fn sockets_are_the_server_s_own(on: On) {
         let (server, _) = net.serve(&event_loop);
         let socket = server.sockets().remove(0);
         let refused = [
-            socket.with_fd(|fd| event_loop.add_reader(&fd, || {}).map(drop)).unwrap(),
+            socket.with_fd(|fd| event_loop.add_reader(fd, || {}).map(drop)).unwrap(),
             event_loop.remove_reader(&socket).map(drop),
             socket.with_fd(|fd| event_loop.run_until_complete(event_loop.sock_accept(&fd)).map(drop)).unwrap(),
         ];
@@ -654,7 +654,10 @@ fn a_server_shows_where_it_listens(on: On) {
     server.close();
     assert_eq!(format!("{server:?}"), "<Server sockets=[]>");
     other.close();
-    // A pair is no server, and the unused kinds stay what they are.
+}
+
+fn a_connected_socket_is_no_server(on: On) {
+    let event_loop = on.event_loop();
     let pair = PairKind::Tcp.pair();
     let error = event_loop.fails(event_loop.create_server(silent, ()).sock(pair.ours));
     assert_eq!(error.kind(), ErrorKind::Io);

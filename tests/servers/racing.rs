@@ -8,7 +8,8 @@ use std::{
 use asyncio::{ErrorKind, EventLoop, PEERNAME, Transport};
 
 use crate::{
-    Count, Names, On, TestLoop, accepted, both, descriptors, full_listener, has_ended, listener, refusing, silent, turns_until,
+    Count, Names, On, TestLoop, accepted, both, descriptors, full_listener, has_ended, listener, refusing, silent,
+    turns_until,
 };
 
 on_each_selector! {
@@ -97,10 +98,9 @@ fn errors_of_all_addresses_are_told(on: On) {
     let other = std::net::TcpStream::connect(unreachable).unwrap_err();
     assert_ne!(other.raw_os_error(), Some(libc::ECONNREFUSED));
     for delay in [None, Some(Duration::from_millis(250)), Some(Duration::ZERO)] {
-        for (addresses, code) in [
-            ([refused, unreachable], Some(libc::ECONNREFUSED)),
-            ([unreachable, refused], other.raw_os_error()),
-        ] {
+        for (addresses, code) in
+            [([refused, unreachable], Some(libc::ECONNREFUSED)), ([unreachable, refused], other.raw_os_error())]
+        {
             names(&event_loop, &addresses);
             let connecting = event_loop.create_connection(silent, ("many.test", 1)).happy_eyeballs_delay(delay);
             let error = event_loop.fails(connecting);
@@ -251,7 +251,11 @@ fn a_race_that_is_cancelled_leaves_nothing(on: On) {
             let connecting =
                 event_loop.create_connection(silent, ("many.test", 1)).happy_eyeballs_delay(Duration::ZERO);
             let task = event_loop.create_task(async move {
-                if dropped { crate::polls(connecting, 50).await.unwrap_or(Err(asyncio::Error::cancelled())) } else { connecting.await }
+                if dropped {
+                    crate::polls(connecting, 50).await.unwrap_or(Err(asyncio::Error::cancelled()))
+                } else {
+                    connecting.await
+                }
             });
             turns_until(|| descriptors() == before + 5).await;
             task.cancel();

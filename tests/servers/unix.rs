@@ -426,7 +426,7 @@ fn tls_needs_a_name(_: On) {
 fn a_full_server_is_waited_for(on: On) {
     let event_loop = on.event_loop();
     let (_folder, path) = place();
-    let listener = crate::Net::Unix.socket();
+    let listener = Net::Unix.socket();
     listener.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
     listener.listen(0).unwrap();
     let _first = UnixStream::connect(&path).unwrap();

@@ -132,9 +132,8 @@ fn a_protocol_can_be_replaced_at_both_ends(event_loop: &TestLoop, kind: PairKind
         });
         transport.set_protocol(Rc::new(RefCell::new(recorder)));
     };
-    let Connected { transport, protocol, peer, log } = connect_with(event_loop, kind.pair(), |recorder| {
-        recorder.on_made(move |transport| replace(transport, &next))
-    });
+    let Connected { transport, protocol, peer, log } =
+        connect_with(event_loop, kind.pair(), |recorder| recorder.on_made(move |transport| replace(transport, &next)));
     // The one that was made is what the opener gets.
     assert_eq!(Rc::strong_count(&protocol), 1);
     assert!(transport.get_protocol::<Recorder>().is_some_and(|now| !Rc::ptr_eq(&now, &protocol)));
@@ -209,9 +208,8 @@ fn get_buffer_may_pause_and_close(event_loop: &TestLoop, kind: PairKind) {
 
     // Closed there, an end is not heard any more.
     for end in [asyncio::Transport::close, asyncio::Transport::abort] {
-        let Connected { peer, log, .. } = connect_with(event_loop, kind.pair(), |recorder| {
-            BufferedRecorder::new(recorder, 2).on_get(end)
-        });
+        let Connected { peer, log, .. } =
+            connect_with(event_loop, kind.pair(), |recorder| BufferedRecorder::new(recorder, 2).on_get(end));
         peer.half_close();
         until(event_loop, || log.lost());
         event_loop.ticks(2);

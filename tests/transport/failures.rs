@@ -1,5 +1,13 @@
 //! Callbacks that panic, and what is reported of them.
 
+use std::{
+    cell::RefCell,
+    future::{Future as StdFuture, IntoFuture},
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    task::Poll,
+};
+
 use asyncio::{BufferedProtocol, ErrorKind, Protocol, Transport};
 
 use crate::{
@@ -100,7 +108,7 @@ fn panics_of_made_and_lost_are_reported(event_loop: &TestLoop, kind: PairKind) {
     event_loop.ticks(3);
     assert_eq!(log.take(), [Made, Data(4), Lost(None)]);
     // It has let go all the same.
-    assert_eq!(std::rc::Rc::strong_count(&protocol), 1);
+    assert_eq!(Rc::strong_count(&protocol), 1);
     assert!(transport.with_fd(|_| ()).is_none());
     peer.until_readable();
     assert!(peer.ended());
@@ -173,13 +181,108 @@ fn the_defaults_of_protocols(event_loop: &TestLoop, kind: PairKind) {
     }
 }
 
+/// Fails when it is dropped.
+struct PanicsOnDrop(Log, Option<Transport>);
+
+impl Protocol for PanicsOnDrop {
+    fn connection_made(&mut self, transport: &Transport) {
+        self.0.push(Made);
+        self.1 = Some(transport.clone());
+    }
+
+    /// Puts another one in its own place.
+    fn data_received(&mut self, data: &[u8]) {
+        self.0.push(Data(data.len()));
+        let transport = self.1.take().unwrap();
+        let next = Recorder::new(&self.0).with_transport(&transport);
+        transport.set_protocol(Rc::new(RefCell::new(next)));
+    }
+
+    fn connection_lost(&mut self, _error: Option<&asyncio::Error>) {
+        self.0.push(Lost(None));
+    }
+}
+
+impl Drop for PanicsOnDrop {
+    fn drop(&mut self) {
+        self.0.note("dropped");
+        if !std::thread::panicking() {
+            panic!("dropped");
+        }
+    }
+}
+
+/// TCP-025: a protocol whose drop panics, when the connection has ended: reported, and nothing else comes of it
+fn a_panic_in_the_drop_of_a_protocol_is_reported(event_loop: &TestLoop, kind: PairKind) {
+    for replaced in [false, true] {
+        let log = Log::default();
+        let Pair { ours, peer } = kind.pair();
+        let opening = event_loop.create_connection(|| PanicsOnDrop(log.clone(), None), ()).sock(ours);
+        let transport = event_loop.run_until_complete(async { Ok(opening.await?.0) }).unwrap();
+        if replaced {
+            // Out of its own callback: it is dropped when that has returned, and the other one goes on.
+            peer.send(b"data");
+            until(event_loop, || event_loop.reports.len() > 0);
+            peer.send(b"more data");
+            until(event_loop, || log.received_len() == 9);
+        }
+        transport.close();
+        until(event_loop, || log.lost());
+        event_loop.ticks(2);
+        let report = event_loop.report();
+        assert!(report.exception.unwrap().to_string().contains("dropped"));
+        let told = log.take();
+        if replaced {
+            assert_eq!(told, [Made, Data(4), Note("dropped"), Data(9), Lost(None)]);
+        } else {
+            assert_eq!(told, [Made, Lost(None), Note("dropped")]);
+        }
+        assert!(transport.with_fd(|_| ()).is_none());
+        peer.until_readable();
+        assert!(peer.ended());
+    }
+}
+
+/// TCP-025: so when an opening is given up, and when the loop closes
+fn a_panic_in_a_drop_leaves_no_descriptor(event_loop: &TestLoop, kind: PairKind) {
+    // Given up before the protocol has heard of its connection.
+    let log = Log::default();
+    let Pair { ours, peer } = kind.pair();
+    let made = log.clone();
+    let mut opening =
+        Box::pin(event_loop.create_connection(move || PanicsOnDrop(made, None), ()).sock(ours).into_future());
+    let polled = event_loop.run_until_complete(async {
+        std::future::poll_fn(|cx| Poll::Ready(opening.as_mut().poll(cx).is_pending())).await;
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(opening)));
+        Ok(dropped.is_err())
+    });
+    let panicked = polled.unwrap();
+    event_loop.ticks(2);
+    assert_eq!(log.take(), [Note("dropped")]);
+    assert_eq!(usize::from(panicked) + event_loop.reports.take().len(), 1);
+    peer.until_readable();
+    assert!(peer.ended());
+
+    let Pair { ours, peer } = kind.pair();
+    let opening = event_loop.create_connection(|| PanicsOnDrop(log.clone(), None), ()).sock(ours);
+    event_loop.run_until_complete(async { opening.await.map(|_| ()) }).unwrap();
+    let other = connect(event_loop, kind.pair());
+    event_loop.close().unwrap();
+    assert!(event_loop.report().exception.unwrap().to_string().contains("dropped"));
+    assert_eq!(log.take(), [Made, Note("dropped")]);
+    for peer in [peer, other.peer] {
+        peer.until_readable();
+        assert!(peer.ended());
+    }
+}
+
 /// TCP-010: the exception handler may use the transport that it hears of
 fn the_exception_handler_may_call_the_transport(event_loop: &TestLoop, kind: PairKind) {
     let Connected { transport, peer, log, .. } =
         connect_with(event_loop, kind.pair(), |recorder| recorder.on_data(|_, _| panic!("boom")));
     let before = event_loop.get_exception_handler();
     let (used, note) = (transport.clone(), log.clone());
-    event_loop.set_exception_handler(Some(std::rc::Rc::new(move |_, _| {
+    event_loop.set_exception_handler(Some(Rc::new(move |_, _| {
         note.note("handled");
         used.write(b"failed");
         used.close();
@@ -199,5 +302,7 @@ on_each! {
     panics_of_made_and_lost_are_reported
     a_protocol_that_always_fails
     the_defaults_of_protocols
+    a_panic_in_the_drop_of_a_protocol_is_reported
+    a_panic_in_a_drop_leaves_no_descriptor
     the_exception_handler_may_call_the_transport
 }

@@ -239,14 +239,8 @@ fn callbacks_keep_their_context(event_loop: &TestLoop, kind: PairKind) {
     until(event_loop, || log.has(&Eof));
     transport.abort();
     event_loop.ticks(1);
-    let expected = [
-        ("made", "opener"),
-        ("data", "made"),
-        ("data", "data"),
-        ("pause", "data"),
-        ("eof", "pause"),
-        ("lost", "eof"),
-    ];
+    let expected =
+        [("made", "opener"), ("data", "made"), ("data", "data"), ("pause", "data"), ("eof", "pause"), ("lost", "eof")];
     assert_eq!(seen.take(), expected);
     assert_eq!(WHO.get().unwrap(), "nobody");
 }

@@ -173,7 +173,7 @@ fn a_write_after_write_eof_is_a_mistake(event_loop: &TestLoop, kind: PairKind) {
 /// TCP-002: nothing is lost in the smallest of buffers, where each write of the system is a part of one
 fn small_system_buffers_lose_nothing(event_loop: &TestLoop, kind: PairKind) {
     const CHUNK: usize = 1 << 16;
-    let total = if kind == PairKind::Tcp { 4 << 20 } else { 100 << 20 };
+    let total = 100 << 20;
     let data = Arc::new(pattern(CHUNK + 1));
     // Goes on whenever it may, at another place of the pattern each time.
     let sent = Rc::new(RefCell::new(0));
@@ -190,9 +190,8 @@ fn small_system_buffers_lose_nothing(event_loop: &TestLoop, kind: PairKind) {
         }
     };
     let again = go_on.clone();
-    let Connected { peer, log, .. } = connect_with(event_loop, kind.small_pair(), |recorder| {
-        recorder.on_made(go_on).on_resume(again)
-    });
+    let Connected { peer, log, .. } =
+        connect_with(event_loop, kind.small_pair(), |recorder| recorder.on_made(go_on).on_resume(again));
     let reading = std::thread::spawn(move || {
         let mut count = 0;
         loop {

@@ -303,17 +303,14 @@ async fn send_all(sink: &impl Sink, progress: &mut Progress<'_>, fallback: bool)
 async fn send_by_system(sink: &impl Sink, progress: &mut Progress<'_>) -> Result<bool> {
     let Some(file) = progress.file() else { return Ok(false) };
     let mut in_a_row = 0;
-    loop {
-        let size = progress.size(SENDFILE_PER_TURN);
-        if size == 0 {
-            return Ok(true);
-        }
-        if in_a_row >= SENDFILE_PER_TURN {
+    while !progress.is_complete() {
+        if in_a_row == SENDFILE_PER_TURN {
             in_a_row = 0;
             sleep(Duration::ZERO).await?;
         }
+        let size = progress.size(SENDFILE_PER_TURN - in_a_row);
         match sink.send_file(file, progress.offset(), size).await {
-            Ok(0) => return Ok(true),
+            Ok(0) => break,
             Ok(count) => {
                 progress.advance(count);
                 in_a_row += count;
@@ -324,16 +321,14 @@ async fn send_by_system(sink: &impl Sink, progress: &mut Progress<'_>) -> Result
             }
         }
     }
+    Ok(true)
 }
 
 async fn send_by_reading(sink: &impl Sink, progress: &mut Progress<'_>) -> Result<()> {
     progress.begin_reading()?;
     let mut buffer = Vec::new();
-    loop {
+    while !progress.is_complete() {
         let size = progress.size(sink.chunk());
-        if size == 0 {
-            break;
-        }
         buffer = progress.read(sink.loop_id(), buffer, size).await?;
         if buffer.is_empty() {
             break;

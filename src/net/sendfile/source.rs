@@ -127,6 +127,11 @@ impl<'f> Progress<'f> {
         self.sent
     }
 
+    /// Whether all that was asked for was sent.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.left == Some(0)
+    }
+
     /// How many bytes may be sent next, if it is to be no more than `most`.
     pub(crate) fn size(&self, most: usize) -> usize {
         let left = self.left.and_then(|left| usize::try_from(left).ok());
