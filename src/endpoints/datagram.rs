@@ -131,8 +131,9 @@ impl DatagramEndpoint {
         let Some(event_loop) = self.event_loop() else { return };
         self.closing.set(true);
         self.losing.set(true);
-        self.calls.release();
         self.ended(&event_loop);
+        // Last, for the drop of a protocol is other people's code.
+        self.calls.release();
     }
 
     fn this(&self) -> Rc<Self> {
@@ -168,8 +169,9 @@ impl DatagramEndpoint {
         if self.losing.get() && self.calls.protocol().is_none() {
             return; // abandoned
         }
-        Calls::notify(self, event_loop, Notice::Made);
+        // Before the call, which may give up the opening: it is to hear of the end, too, then.
         self.started.set(true);
+        Calls::notify(self, event_loop, Notice::Made);
         if let Some(opener) = self.opener.take() {
             // It may be cancelled, and its owner has closed this endpoint then.
             let _ = opener.set_result(());

@@ -74,7 +74,7 @@ pub(crate) struct StreamEndpoint {
     flow: Cell<Flow>,
     calls: Calls<AnyStreamProtocol>,
     buffers: Rc<IoBuffers>,
-    /// Set when the protocol knows of its connection: reading begins then.
+    /// Set when the protocol is told of its connection: reading begins then.
     started: Cell<bool>,
     /// Set by pause_reading(), cleared by resume_reading().
     paused: Cell<bool>,
@@ -171,8 +171,9 @@ impl StreamEndpoint {
         let Some(event_loop) = self.event_loop() else { return };
         self.closing.set(true);
         self.losing.set(true);
-        self.calls.release();
         self.ended(&event_loop);
+        // Last, for the drop of a protocol is other people's code.
+        self.calls.release();
     }
 
     fn this(&self) -> Rc<Self> {
@@ -228,8 +229,9 @@ impl StreamEndpoint {
         if self.losing.get() && self.calls.protocol().is_none() {
             return; // abandoned
         }
-        Calls::notify(self, event_loop, Notice::Made);
+        // Before the call, which may give up the opening: it is to hear of the end, too, then.
         self.started.set(true);
+        Calls::notify(self, event_loop, Notice::Made);
         if let Some(opener) = self.opener.take() {
             // It may be cancelled, and its owner has closed this transport then.
             let _ = opener.set_result(());
@@ -287,9 +289,11 @@ impl StreamEndpoint {
                 }
             }
         });
+        if !matches!(called, Called::Borrowed) {
+            self.undelivered.set(0);
+        }
         match called {
-            Called::Returned(Read::Data) => self.undelivered.set(0),
-            Called::Returned(Read::Nothing) | Called::Gone => {}
+            Called::Returned(Read::Data | Read::Nothing) | Called::Gone => {}
             Called::Returned(Read::End) => self.read_end(event_loop),
             Called::Returned(Read::Failed(error)) => self.read_failed(event_loop, error.into()),
             Called::Returned(Read::NoRoom) => {

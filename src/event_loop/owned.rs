@@ -119,6 +119,8 @@ impl EventLoop {
         let index = key_of(fd)?;
         if self.inner.watchers.borrow().is_known(fd) {
             self.forget_source(fd);
+            // What they were told of by the selector nobody would take any more. It may know nothing of it.
+            let _ = self.inner.selector.borrow_mut().deregister(fd);
         }
         let mut watchers = self.inner.watchers.borrow_mut();
         let sources = &mut watchers.owned.sources;

@@ -7,7 +7,6 @@ use std::{
     future::IntoFuture,
     io,
     marker::PhantomData,
-    net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
     rc::Rc,
     time::Duration,
@@ -21,7 +20,7 @@ use crate::{
     net::{
         open::{OpenStream, Prepared},
         options::SslOptions,
-        sock::{Home, copy_of},
+        sock::{Home, bind_failed, copy_of},
     },
     sys::{
         addr::{Address, Endpoint, ToAddress},
@@ -511,17 +510,10 @@ fn bind_one(socket: &OwnedFd, family: i32, locals: &[AddrInfo]) -> Result<()> {
     for local in locals.iter().filter(|local| local.family == family) {
         match socket::bind(socket.as_fd(), &Address::Inet(local.address)) {
             Ok(()) => return Ok(()),
-            Err(error) => failure = bind_failed(&local.address, error),
+            Err(error) => failure = bind_failed(local.address, error),
         }
     }
     Err(failure)
-}
-
-pub(crate) fn bind_failed(address: &SocketAddr, error: Error) -> Error {
-    match error.io_error() {
-        Some(source) => Error::io(copy_of(source), format!("error while attempting to bind on address {address}")),
-        None => error,
-    }
 }
 
 /// Lets families take turns, after `first_count` addresses of the first one.

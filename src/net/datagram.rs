@@ -4,12 +4,7 @@ use std::{
     cell::RefCell,
     fmt,
     future::{Future as StdFuture, IntoFuture},
-    io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::FileTypeExt,
-    },
-    path::Path,
+    os::fd::{AsFd, OwnedFd},
     pin::Pin,
     rc::Rc,
 };
@@ -18,8 +13,10 @@ use crate::{
     endpoints::datagram::{DatagramEndpoint, DatagramOpening},
     error::{Error, Result},
     event_loop::EventLoop,
-    net::sock::{Home, copy_of},
-    report,
+    net::{
+        sock::{Home, bind_failed},
+        socket_file::remove_stale,
+    },
     sys::{
         addr::{Address, Endpoint, ToAddress},
         resolve::{
@@ -401,9 +398,7 @@ impl Ends {
             socket::set_broadcast(fd.as_fd())?;
         }
         if let Some(local) = &place.local {
-            if let Address::UnixPath(path) = local {
-                remove_stale(path);
-            }
+            remove_stale(local);
             socket::bind(fd.as_fd(), local).map_err(|error| bind_failed(local, error))?;
         }
         if let Some(remote) = place.remote.as_ref().filter(|_| !self.allow_broadcast) {
@@ -418,28 +413,5 @@ fn unix_address(endpoint: &Endpoint) -> Option<&Address> {
     match endpoint {
         Endpoint::Address(address) if address.as_inet().is_none() => Some(address),
         _ => None,
-    }
-}
-
-/// Removes the file that a socket of before has left behind.
-fn remove_stale(path: &Path) {
-    let removed = match std::fs::metadata(path) {
-        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path),
-        Ok(_) => Ok(()),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            // The directory may allow no more than making a socket.
-            report::error(&format!("Unable to check or remove stale UNIX socket {}: {error}", path.display()));
-        }
-        _ => {}
-    }
-}
-
-fn bind_failed(address: &Address, error: Error) -> Error {
-    match error.io_error() {
-        Some(source) => Error::io(copy_of(source), format!("error while attempting to bind on address {address}")),
-        None => error,
     }
 }

@@ -18,10 +18,9 @@ use crate::{
     error::{Error, Result},
     event_loop::EventLoop,
     net::{
-        connect::bind_failed,
         options::{SslOptions, check_stream, is_inet},
         server::{Plan, Server, make_server},
-        sock::Home,
+        sock::{Home, bind_failed},
     },
     report,
     sys::{
@@ -375,7 +374,7 @@ impl Listening {
         }
         set_nodelay(&fd);
         let bound = socket::bind(fd.as_fd(), &Address::Inet(info.address));
-        bound.map_err(|error| bind_failed(&info.address, error))?;
+        bound.map_err(|error| bind_failed(info.address, error))?;
         Ok(fd)
     }
 }

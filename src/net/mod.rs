@@ -10,4 +10,5 @@ pub(crate) mod resolve;
 pub(crate) mod sendfile;
 pub(crate) mod server;
 pub(crate) mod sock;
+pub(crate) mod socket_file;
 pub(crate) mod unix;

@@ -36,7 +36,7 @@ use crate::{
         turn::TimerEntry,
     },
     future::Future,
-    net::unix::SocketFile,
+    net::socket_file::SocketFile,
     sys::{addr::Address, selector::Interest, socket},
     transport::{RawTransport, protocol::AnyStreamProtocol},
 };
@@ -455,11 +455,12 @@ impl ServerCore {
         }
         let event_loop = self.event_loop()?;
         let listeners = self.listeners.borrow().clone();
-        for listener in &listeners {
-            listener.start(&event_loop, self.backlog)?;
+        let start = |listener: &Rc<Listener>| listener.start(&event_loop, self);
+        if let Err(error) = listeners.iter().try_for_each(start) {
+            listeners.iter().for_each(|listener| event_loop.disown(listener.number));
+            return Err(error);
         }
         self.state.serving.store(true, Ordering::Release);
-        self.update_interest();
         Ok(())
     }
 
@@ -470,7 +471,7 @@ impl ServerCore {
     fn update_interest(&self) {
         let Ok(event_loop) = self.event_loop() else { return };
         let listeners = self.listeners.borrow().clone();
-        listeners.iter().for_each(|listener| listener.update_interest(&event_loop, self));
+        listeners.iter().for_each(|listener| listener.go_on(&event_loop, self));
     }
 
     fn close(&self) {
@@ -517,8 +518,14 @@ impl ServerCore {
                 return Ok(());
             }
             let waiter = core.event_loop()?.create_future();
-            core.waiters.borrow_mut().push(waiter.clone());
-            waiter.await
+            {
+                let mut waiters = core.waiters.borrow_mut();
+                // Those that were given up.
+                waiters.retain(|waiter| !waiter.done());
+                waiters.push(waiter.clone());
+            }
+            let _given_up = CancelOnDrop(&waiter);
+            (&waiter).await
         }
     }
 
@@ -597,6 +604,15 @@ impl Drop for CloseOnDrop<'_> {
     }
 }
 
+/// Gives up a wait whose awaiter has gone; one that is over is not changed by it.
+struct CancelOnDrop<'a>(&'a Future<()>);
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
 /// A listening socket.
 struct Listener {
     this: Weak<Listener>,
@@ -617,28 +633,35 @@ impl Listener {
         ServerSocket { address: self.address.clone(), number: self.number, fd }
     }
 
-    fn start(&self, event_loop: &EventLoop, backlog: u32) -> Result<()> {
+    fn start(&self, event_loop: &EventLoop, server: &ServerCore) -> Result<()> {
         let Some(this) = self.this.upgrade() else { return Ok(()) };
         let fd = self.fd.borrow().clone();
         let Some(fd) = fd else { return Ok(()) };
-        socket::listen(fd.as_fd(), backlog)?;
-        event_loop.own(self.number, this)
+        socket::listen(fd.as_fd(), server.backlog)?;
+        event_loop.own(self.number, this)?;
+        Ok(self.update_interest(event_loop, server)?)
     }
 
-    fn update_interest(&self, event_loop: &EventLoop, server: &ServerCore) {
+    /// As [`update_interest`](Self::update_interest), after the start: where it cannot be done, it is tried again later.
+    fn go_on(&self, event_loop: &EventLoop, server: &ServerCore) {
+        if let Err(error) = self.update_interest(event_loop, server) {
+            self.pause(event_loop, error);
+        }
+    }
+
+    /// Listens unless accepting pauses.
+    fn update_interest(&self, event_loop: &EventLoop, server: &ServerCore) -> io::Result<()> {
         let pause = self.pause.take();
         let accepts = pause.is_none() && !server.is_full();
         self.pause.set(pause);
         let interest = if accepts { Interest::READABLE } else { Interest::NONE };
-        if let Err(error) = event_loop.watch_owned(self.number, interest) {
-            self.report(event_loop, error);
-        }
+        event_loop.watch_owned(self.number, interest)
     }
 
     fn accept(&self, event_loop: &EventLoop, server: &Rc<ServerCore>) {
         for _ in 0..server.backlog.max(1) {
             if server.is_full() {
-                return self.update_interest(event_loop, server);
+                return self.go_on(event_loop, server);
             }
             // Its own handle: a factory may close the server.
             let fd = self.fd.borrow().clone();
@@ -650,25 +673,29 @@ impl Listener {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if is_of_the_connection(&error) => {}
-                Err(error) => return self.pause(event_loop, server, error),
+                Err(error) => return self.pause(event_loop, error),
             }
         }
     }
 
     /// Nothing can be accepted for now: comes again later, as the connections stay in the backlog.
     #[cold]
-    fn pause(&self, event_loop: &EventLoop, server: &ServerCore, error: io::Error) {
+    fn pause(&self, event_loop: &EventLoop, error: io::Error) {
         let Some(this) = self.this.upgrade() else { return };
         let deadline = event_loop.deadline_in(ACCEPT_RETRY_DELAY);
         self.pause.set(Some(event_loop.insert_timer(deadline, TimerEntry::Io(this, IoEvent::Retry))));
-        self.update_interest(event_loop, server);
+        // To watch nothing cannot fail in a way that matters.
+        let _ = event_loop.watch_owned(self.number, Interest::NONE);
         if !self.reported.replace(true) {
             self.report(event_loop, error);
         }
     }
 
     fn report(&self, event_loop: &EventLoop, error: io::Error) {
-        let context = ExceptionContext::new("socket.accept() out of system resource")
+        const OF_RESOURCES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+        let is_of_resources = error.raw_os_error().is_some_and(|code| OF_RESOURCES.contains(&code));
+        let what = if is_of_resources { "out of system resource" } else { "failed" };
+        let context = ExceptionContext::new(format!("socket.accept() {what}"))
             .exception(error.into())
             .socket(self.number)
             .extra("address", &self.address);
@@ -710,7 +737,7 @@ impl IoHandler for Listener {
         }
         if event == IoEvent::Retry {
             self.pause.set(None);
-            return self.update_interest(event_loop, &server);
+            return self.go_on(event_loop, &server);
         }
         self.accept(event_loop, &server);
     }

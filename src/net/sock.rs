@@ -1,6 +1,7 @@
 //! Awaitables on plain sockets: anything that is `AsFd` and belongs to the caller.
 
 use std::{
+    fmt::Display,
     future::Future as StdFuture,
     io, mem,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
@@ -499,6 +500,14 @@ fn connect_failed(address: &Address, error: Error) -> Error {
     match error.io_error() {
         None => error,
         Some(source) => Error::io(copy_of(source), format!("Connect call failed {address}")),
+    }
+}
+
+/// The error of a bind, with the address that it was about.
+pub(crate) fn bind_failed(address: impl Display, error: Error) -> Error {
+    match error.io_error() {
+        Some(source) => Error::io(copy_of(source), format!("error while attempting to bind on address {address}")),
+        None => error,
     }
 }
 

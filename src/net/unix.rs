@@ -3,16 +3,13 @@
 use std::{
     cell::RefCell,
     ffi::OsStr,
-    fmt, fs,
+    fmt,
     future::{Future as StdFuture, IntoFuture},
     io,
     marker::PhantomData,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::{
-            ffi::OsStrExt,
-            fs::{FileTypeExt, MetadataExt},
-        },
+        unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
     pin::Pin,
@@ -28,9 +25,9 @@ use crate::{
         open::{OpenStream, Prepared},
         options::SslOptions,
         server::{Plan, Server},
-        sock::{Home, copy_of},
+        sock::{Home, bind_failed},
+        socket_file::{SocketFile, remove_stale},
     },
-    report,
     sys::{
         addr::Address,
         resolve::flags::SOCK_STREAM,
@@ -457,52 +454,12 @@ where
 fn bind(address: &Address) -> Result<OwnedFd> {
     let fd = socket::open(AF_UNIX, SOCK_STREAM, 0)?;
     remove_stale(address);
-    socket::bind(fd.as_fd(), address).map_err(|error| match error.io_error() {
-        Some(source) if source.raw_os_error() == Some(libc::EADDRINUSE) => {
-            Error::io(copy_of(source), format!("Address {address} is already in use"))
+    match socket::bind(fd.as_fd(), address) {
+        Ok(()) => Ok(fd),
+        Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => {
+            let in_use = io::Error::from_raw_os_error(libc::EADDRINUSE);
+            Err(Error::io(in_use, format!("Address {address} is already in use")))
         }
-        Some(source) => Error::io(copy_of(source), format!("error while attempting to bind on address {address}")),
-        None => error,
-    })?;
-    Ok(fd)
-}
-
-/// Removes a socket file that a former server has left, so that its path can be bound again.
-pub(crate) fn remove_stale(address: &Address) {
-    let Address::UnixPath(path) = address else { return };
-    let is_socket = fs::metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    if is_socket {
-        if let Err(error) = fs::remove_file(path) {
-            // The bind says what comes of it.
-            report::warning(&format!("Unable to check or remove stale UNIX socket {address}: {error}"));
-        }
-    }
-}
-
-/// The file of a server's socket: removed when this is dropped, if it is still that one.
-pub(crate) struct SocketFile {
-    path: PathBuf,
-    /// Device and number: what tells it from another file at its path.
-    identity: (u64, u64),
-}
-
-impl SocketFile {
-    fn of(address: &Address) -> Option<Self> {
-        let Address::UnixPath(path) = address else { return None };
-        Some(SocketFile { identity: identity(path).ok()?, path: path.clone() })
-    }
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let file = fs::metadata(path)?;
-    Ok((file.dev(), file.ino()))
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
-            // Somebody else may be faster, and nobody is left to tell.
-            let _ = fs::remove_file(&self.path);
-        }
+        Err(error) => Err(bind_failed(address, error)),
     }
 }
