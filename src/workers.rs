@@ -177,11 +177,15 @@ pub struct Worker {
 
 impl Worker {
     /// Its number, from 0 on.
+    ///
+    /// asyncio: has none.
     pub fn index(&self) -> usize {
         self.index
     }
 
     /// How many workers there are.
+    ///
+    /// asyncio: has none.
     pub fn count(&self) -> usize {
         self.count
     }

@@ -121,6 +121,10 @@ impl EventLoop {
     /// [`Error::Value`] if it is no stream socket, and in another loop than this one; [`Error::Runtime`] where no loop
     /// runs.
     ///
+    /// # Panics
+    ///
+    /// A panic of the factory comes out of the await.
+    ///
     /// # Examples
     ///
     /// ```
@@ -303,9 +307,10 @@ impl<F, P, K> CreateConnection<F, P, K> {
         self
     }
 
-    /// The name that the other side's certificate must have; that of the host, unless it is set. Only with `ssl`.
+    /// The name that the other side's certificate must have; that of the host, unless it is set. Only with `ssl`; an empty
+    /// one is [`Error::Value`].
     ///
-    /// asyncio: `server_hostname=`.
+    /// asyncio: `server_hostname=`. Differs: an empty one does not switch the check off.
     pub fn server_hostname(mut self, name: impl Into<String>) -> Self {
         self.ssl.server_hostname = Some(name.into());
         self

@@ -48,7 +48,7 @@ impl EventLoop {
     ///
     /// [`Error::Value`] for arguments that are missing or contradict each other, before anything is opened, and for two
     /// names that have no family in common. [`Error::Resolve`] for a name. [`Error::Io`] of the first address that was
-    /// tried, named in the text. [`Error::Runtime`] if the loop is closed or not the running one.
+    /// tried, named in the text. [`Error::Runtime`] where no loop runs, [`Error::Value`] in another loop than this one.
     ///
     /// # Panics
     ///

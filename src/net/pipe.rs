@@ -22,9 +22,9 @@ impl EventLoop {
     /// The transport cannot be written to. A panic in the protocol, also in `data_received`, is reported and changes
     /// nothing.
     ///
-    /// The descriptor becomes the transport's, which closes it. It is made non-blocking, and blocking again at the end if it
-    /// was: a program shares its standard input with whoever started it. Waiting for it takes no thread, so an input that
-    /// never ends keeps no program from ending.
+    /// The descriptor becomes the transport's, which closes it. It is made non-blocking, and blocking again at the end
+    /// if it was: a program shares its standard input with whoever started it. Waiting for it takes no thread, so an
+    /// input that never ends keeps no program from ending.
     ///
     /// # Cancel safety
     ///
@@ -33,7 +33,11 @@ impl EventLoop {
     /// # Errors
     ///
     /// [`Error::Value`] for a regular file, a directory or a disk; the descriptor is closed, and its mode not changed.
-    /// [`Error::Runtime`] where the loop does not run, or is closed.
+    /// [`Error::Runtime`] where no loop runs, [`Error::Value`] in another loop than this one.
+    ///
+    /// # Panics
+    ///
+    /// A panic of the factory comes out of the await.
     ///
     /// # Examples
     ///
@@ -88,9 +92,9 @@ impl EventLoop {
     /// Lets a protocol write into `pipe`: the write end of a pipe, a FIFO, a socket, a terminal or another character
     /// device.
     ///
-    /// [`write_eof`](crate::Transport::write_eof) closes, and closing writes what waits first. When nobody reads any more
-    /// the connection is lost, with [`BrokenPipe`](std::io::ErrorKind::BrokenPipe) if something waits to be written; that is
-    /// noticed without a write, except on devices. The transport receives nothing.
+    /// [`write_eof`](crate::Transport::write_eof) closes, and closing writes what waits first. When nobody reads any
+    /// more the connection is lost, with [`BrokenPipe`](std::io::ErrorKind::BrokenPipe) if something waits to be
+    /// written; that is noticed without a write, except on devices. The transport receives nothing.
     ///
     /// The descriptor is as in [`connect_read_pipe`](Self::connect_read_pipe), and so are panics of the protocol.
     ///
@@ -127,8 +131,8 @@ impl EventLoop {
     /// # asyncio::ok(())
     /// ```
     ///
-    /// asyncio: `loop.connect_write_pipe`. Differs: a blocking pipe is made blocking again; what is sent to a socket or is
-    /// in a FIFO that is open for both does not count as its reader's going.
+    /// asyncio: `loop.connect_write_pipe`. Differs: a blocking pipe is made blocking again; what is sent to a socket or
+    /// is in a FIFO that is open for both does not count as its reader's going.
     pub fn connect_write_pipe<P, K, F>(&self, factory: F, pipe: impl Into<OwnedFd>) -> OpenStream<F, P>
     where
         F: FnOnce() -> P,

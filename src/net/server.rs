@@ -48,9 +48,8 @@ use crate::{
 /// ```
 ///
 /// Dropping the handle does not close: the loop keeps a server that serves. One that has not begun to is closed with its
-/// last handle. Closing stops listening and leaves the
-/// connections alone; [`wait_closed`](Self::wait_closed) waits for their ends, which
-/// [`close_clients`](Self::close_clients) and [`abort_clients`](Self::abort_clients) bring about.
+/// last handle. Closing stops listening and leaves the connections alone; [`wait_closed`](Self::wait_closed) waits for
+/// their ends, which [`close_clients`](Self::close_clients) and [`abort_clients`](Self::abort_clients) bring about.
 ///
 /// Where the system runs out of descriptors or memory, accepting pauses for a second and is reported once; clients wait in
 /// the backlog meanwhile.
@@ -126,6 +125,8 @@ impl ServerSocket {
     }
 
     /// Lends the descriptor, to look at it or to set options; `None` once the server is closed.
+    ///
+    /// asyncio: `TransportSocket` has the methods of a socket instead.
     pub fn with_fd<R>(&self, look: impl FnOnce(BorrowedFd<'_>) -> R) -> Option<R> {
         let fd = self.fd.upgrade()?;
         Some(look(fd.as_fd()))
@@ -148,7 +149,26 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::Runtime`] if the server is closed, or on another thread; [`Error::Io`] of the system.
+    /// [`Error::Runtime`] if the server is closed, or on another thread; [`Error::Io`] of the system. It may be called again
+    /// then; sockets that have begun to listen keep what comes in their backlog meanwhile.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # struct Ignore;
+    /// # impl asyncio::Protocol for Ignore {
+    /// #     fn data_received(&mut self, _data: &[u8]) {}
+    /// # }
+    /// asyncio::run(async {
+    ///     let event_loop = asyncio::get_running_loop()?;
+    ///     let server = event_loop.create_server(|| Ignore, ("127.0.0.1", 0)).start_serving(false).await?;
+    ///     assert!(!server.is_serving()); // its port is taken already
+    ///     server.start_serving().await?;
+    ///     assert!(server.is_serving());
+    ///     Ok(())
+    /// })?;
+    /// # asyncio::ok(())
+    /// ```
     ///
     /// asyncio: `Server.start_serving`.
     pub async fn start_serving(&self) -> Result<()> {
@@ -167,6 +187,34 @@ impl Server {
     ///
     /// [`Error::Cancelled`] in the end; [`Error::Runtime`] if it is being awaited already, if the server is closed, or on
     /// another thread; [`Error::Io`] of the system.
+    ///
+    /// # Examples
+    ///
+    /// A server that ends in order on SIGTERM:
+    ///
+    /// ```
+    /// # struct Ignore;
+    /// # impl asyncio::Protocol for Ignore {
+    /// #     fn data_received(&mut self, _data: &[u8]) {}
+    /// # }
+    /// use asyncio::{Error, Signal};
+    ///
+    /// asyncio::run(async {
+    ///     let event_loop = asyncio::get_running_loop()?;
+    ///     let server = event_loop.create_server(|| Ignore, ("127.0.0.1", 0)).await?;
+    ///     let closer = server.clone();
+    ///     # let stop = closer.clone();
+    ///     # event_loop.call_soon(move || stop.close());
+    ///     # if false {
+    ///     event_loop.add_signal_handler(Signal::Term, move || closer.close())?;
+    ///     # }
+    ///     match server.serve_forever().await {
+    ///         Err(Error::Cancelled(_)) => Ok(()), // closed, and its last connection has ended
+    ///         other => other,
+    ///     }
+    /// })?;
+    /// # asyncio::ok(())
+    /// ```
     ///
     /// asyncio: `Server.serve_forever`.
     pub async fn serve_forever(&self) -> Result<()> {
@@ -259,6 +307,10 @@ impl Server {
     /// # Errors
     ///
     /// [`Error::Cancelled`]; [`Error::Runtime`] on another thread.
+    ///
+    /// # Examples
+    ///
+    /// See [`Server`]; with a limit, `asyncio::timeout(limit, server.wait_closed())`.
     ///
     /// asyncio: `Server.wait_closed`.
     pub async fn wait_closed(&self) -> Result<()> {

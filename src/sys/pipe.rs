@@ -65,8 +65,9 @@ struct Unblocked {
     generation: u32,
 }
 
-/// The mode is not a descriptor's own: those that were duplicated from one another have one mode together, as the standard
-/// input and output of a program in a terminal do. It is blocking again when the last one of this process is done.
+/// The mode is not a descriptor's own: those that were duplicated from one another have one mode together, as the
+/// standard input and output of a program in a terminal do. It is blocking again when the last one of this process is
+/// done.
 static UNBLOCKED: Mutex<Vec<Unblocked>> = Mutex::new(Vec::new());
 
 /// Those of this process.
@@ -99,8 +100,8 @@ pub(crate) fn block_again(fd: BorrowedFd<'_>) {
 impl Unblocked {
     /// Takes over from one that has just been made blocking, if the two have one mode.
     fn stay_nonblocking(&mut self) {
-        // SAFETY: it is open, by the invariant, and stays so: `block_again` is called before it is closed, and waits for
-        // the lock that the caller holds.
+        // SAFETY: it is open, by the invariant, and stays so: `block_again` is called before it is closed, and waits
+        // for the lock that the caller holds.
         let fd = unsafe { BorrowedFd::borrow_raw(self.number) };
         if is_nonblocking(fd).is_ok_and(|nonblocking| !nonblocking) {
             self.was_blocking = true;

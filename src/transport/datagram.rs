@@ -155,6 +155,8 @@ impl DatagramTransport {
     ///
     /// [`Error::Value`] for an address that is not the one that the endpoint is connected to, and for none where the
     /// endpoint is not connected; [`Error::Io`] for a path that is too long.
+    ///
+    /// asyncio: `DatagramTransport.sendto`, which raises.
     pub fn try_sendto(&self, data: &[u8], address: impl ToDestination) -> Result<()> {
         self.0.sendto(data, address.to_destination())
     }
@@ -189,6 +191,8 @@ impl DatagramTransport {
     }
 
     /// Lends the descriptor; see [`Transport::with_fd`](crate::Transport::with_fd).
+    ///
+    /// asyncio: `get_extra_info('socket')`.
     pub fn with_fd<R>(&self, look: impl FnOnce(BorrowedFd<'_>) -> R) -> Option<R> {
         let (mut look, mut result) = (Some(look), None);
         self.0.with_fd(&mut |fd| {
@@ -239,6 +243,8 @@ impl DatagramTransport {
     }
 
     /// Whether the protocol is to pause writing.
+    ///
+    /// asyncio: has none; a protocol keeps it by itself.
     pub fn is_write_paused(&self) -> bool {
         self.0.is_write_paused()
     }

@@ -96,6 +96,8 @@ impl Transport {
     /// # Errors
     ///
     /// [`Error::Runtime`](crate::Error::Runtime) after `write_eof`, during `sendfile`, and where the transport only reads.
+    ///
+    /// asyncio: `WriteTransport.write`, which raises.
     pub fn try_write(&self, data: &[u8]) -> Result<()> {
         self.0.write(data)
     }
@@ -117,6 +119,8 @@ impl Transport {
     /// # Errors
     ///
     /// See [`try_write`](Self::try_write).
+    ///
+    /// asyncio: `WriteTransport.writelines`, which raises.
     pub fn try_writelines<B: AsRef<[u8]>>(&self, lines: impl AsRef<[B]>) -> Result<()> {
         let mut left = lines.as_ref();
         while !left.is_empty() {
@@ -173,7 +177,10 @@ impl Transport {
         self.0.is_reading()
     }
 
-    /// Closes: receives no more at once, writes what waits, and then calls `connection_lost(None)`.
+    /// Closes: receives no more at once, writes what waits, and then calls `connection_lost(None)`; if that write fails,
+    /// `connection_lost` gets the error.
+    ///
+    /// While somebody holds the protocol borrowed the call waits for its release, and the descriptor stays open.
     ///
     /// asyncio: `BaseTransport.close`.
     pub fn close(&self) {

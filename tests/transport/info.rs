@@ -174,7 +174,8 @@ fn its_descriptor_cannot_be_received_from(event_loop: &TestLoop, kind: PairKind)
                     failure(asyncio::timeout(limit, event_loop.sock_recv_into(&fd, &mut memory)).await),
                 ];
                 if pending {
-                    failures.push(failure(asyncio::timeout(limit, event_loop.sock_sendall(&fd, b"mine")).await));
+                    failures
+                        .push(failure(asyncio::timeout(limit, event_loop.sock_sendall(&fd, &pattern(LARGE))).await));
                 }
                 Ok(failures)
             })
