@@ -279,6 +279,8 @@ impl EventLoop {
     fn wait(&self, limit: Option<Duration>) -> Result<()> {
         let inner = &*self.inner;
         let busy = inner.stopping.get() || !inner.ready.borrow().is_empty();
+        // What has come already is not jumped over by a virtual clock, nor is it what holds the clock.
+        let busy = busy || (inner.clock.is_virtual() && !inner.watchers.borrow().is_empty() && self.look()?);
         let timeout = if busy { Some(Duration::ZERO) } else { self.timeout(limit) };
         let mut timeout = timeout;
         if timeout == Some(Duration::ZERO) {
@@ -299,6 +301,21 @@ impl EventLoop {
         }
         inner.events.set(events);
         Ok(selected?)
+    }
+
+    /// Queues what has come to descriptors, without a wait. True if it was something.
+    #[cold]
+    fn look(&self) -> Result<bool> {
+        let inner = &*self.inner;
+        let mut events = inner.events.take();
+        let selected = inner.selector.borrow_mut().select(&mut events, Some(Duration::ZERO));
+        let found = !events.is_empty();
+        for event in events.drain(..) {
+            self.dispatch(event);
+        }
+        inner.events.set(events);
+        selected?;
+        Ok(found)
     }
 
     /// How long there is nothing to do.

@@ -103,7 +103,7 @@ impl EventLoop {
             factory,
             target: Target { endpoint: address.to_address(), ..Target::default() },
             sock: None,
-            ssl: SslOptions::default(),
+            ssl_options: SslOptions::default(),
             protocol: PhantomData,
         }
     }
@@ -162,7 +162,7 @@ impl EventLoop {
             event_loop: self.clone(),
             factory,
             sock: sock.into(),
-            ssl: SslOptions::default(),
+            ssl_options: SslOptions::default(),
             protocol: PhantomData,
         }
     }
@@ -203,7 +203,7 @@ pub struct CreateConnection<F, P, K> {
     factory: F,
     target: Target,
     sock: Option<OwnedFd>,
-    ssl: SslOptions,
+    ssl_options: SslOptions,
     protocol: PhantomData<fn() -> (P, K)>,
 }
 
@@ -278,11 +278,11 @@ impl<F, P, K> CreateConnection<F, P, K> {
 
 impl<F, P, K> fmt::Debug for CreateConnection<F, P, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CreateConnection { target, sock, ssl, .. } = self;
+        let CreateConnection { target, sock, ssl_options, .. } = self;
         f.debug_struct("CreateConnection")
             .field("target", target)
             .field("sock", sock)
-            .field("ssl", ssl)
+            .field("ssl", ssl_options)
             .finish_non_exhaustive()
     }
 }
@@ -293,7 +293,7 @@ pub struct ConnectAcceptedSocket<F, P, K> {
     event_loop: EventLoop,
     factory: F,
     sock: OwnedFd,
-    ssl: SslOptions,
+    ssl_options: SslOptions,
     protocol: PhantomData<fn() -> (P, K)>,
 }
 
@@ -303,32 +303,32 @@ impl<F, P, K> CreateConnection<F, P, K> {
     /// asyncio: `ssl=`.
     #[cfg(feature = "tls")]
     pub fn ssl(mut self, context: &SslContext) -> Self {
-        self.ssl.context = Some(context.clone());
+        self.ssl_options.context = Some(context.clone());
         self
     }
 
-    /// The name that the other side's certificate must have; that of the host, unless it is set. Only with `ssl`; an empty
+    /// The name that the other side's certificate must have; that of the host, unless it is set. Only with `ssl`, a setter of the feature `tls`; an empty
     /// one is [`Error::Value`].
     ///
     /// asyncio: `server_hostname=`. Differs: an empty one does not switch the check off.
     pub fn server_hostname(mut self, name: impl Into<String>) -> Self {
-        self.ssl.server_hostname = Some(name.into());
+        self.ssl_options.server_hostname = Some(name.into());
         self
     }
 
-    /// How long the TLS handshake may take; 60 s unless it is set. Only with `ssl`.
+    /// How long the TLS handshake may take; 60 s unless it is set. Only with `ssl`, a setter of the feature `tls`.
     ///
     /// asyncio: `ssl_handshake_timeout=`.
     pub fn ssl_handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.ssl.handshake_timeout = Some(timeout);
+        self.ssl_options.handshake_timeout = Some(timeout);
         self
     }
 
-    /// How long the TLS shutdown may take; 30 s unless it is set. Only with `ssl`.
+    /// How long the TLS shutdown may take; 30 s unless it is set. Only with `ssl`, a setter of the feature `tls`.
     ///
     /// asyncio: `ssl_shutdown_timeout=`.
     pub fn ssl_shutdown_timeout(mut self, timeout: Duration) -> Self {
-        self.ssl.shutdown_timeout = Some(timeout);
+        self.ssl_options.shutdown_timeout = Some(timeout);
         self
     }
 
@@ -356,7 +356,7 @@ impl<F, P, K> CreateConnection<F, P, K> {
                 return Err(Error::Value("a unix address needs create_unix_connection".into()));
             }
         };
-        self.ssl.validate(true, host.as_deref())
+        self.ssl_options.validate(true, host.as_deref())
     }
 }
 
@@ -366,7 +366,7 @@ impl<F, P, K> ConnectAcceptedSocket<F, P, K> {
     /// asyncio: `ssl=`.
     #[cfg(feature = "tls")]
     pub fn ssl(mut self, context: &SslContext) -> Self {
-        self.ssl.context = Some(context.clone());
+        self.ssl_options.context = Some(context.clone());
         self
     }
 
@@ -374,7 +374,7 @@ impl<F, P, K> ConnectAcceptedSocket<F, P, K> {
     ///
     /// asyncio: `ssl_handshake_timeout=`.
     pub fn ssl_handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.ssl.handshake_timeout = Some(timeout);
+        self.ssl_options.handshake_timeout = Some(timeout);
         self
     }
 
@@ -382,15 +382,15 @@ impl<F, P, K> ConnectAcceptedSocket<F, P, K> {
     ///
     /// asyncio: `ssl_shutdown_timeout=`.
     pub fn ssl_shutdown_timeout(mut self, timeout: Duration) -> Self {
-        self.ssl.shutdown_timeout = Some(timeout);
+        self.ssl_options.shutdown_timeout = Some(timeout);
         self
     }
 }
 
 impl<F, P, K> fmt::Debug for ConnectAcceptedSocket<F, P, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ConnectAcceptedSocket { sock, ssl, .. } = self;
-        f.debug_struct("ConnectAcceptedSocket").field("sock", sock).field("ssl", ssl).finish_non_exhaustive()
+        let ConnectAcceptedSocket { sock, ssl_options, .. } = self;
+        f.debug_struct("ConnectAcceptedSocket").field("sock", sock).field("ssl", ssl_options).finish_non_exhaustive()
     }
 }
 
@@ -400,12 +400,12 @@ impl<F: FnOnce() -> P, P: StreamProtocol<K>, K> IntoFuture for CreateConnection<
 
     fn into_future(self) -> Self::IntoFuture {
         let valid = self.validate();
-        let CreateConnection { event_loop, factory, target, sock, ssl, .. } = self;
+        let CreateConnection { event_loop, factory, target, sock, ssl_options, .. } = self;
         let home = Home::of(&event_loop);
         OpenStream::new(factory, async move {
             valid?;
             let event_loop = home.event_loop()?;
-            ssl.require_plain()?;
+            ssl_options.require_plain()?;
             if let Some(fd) = sock {
                 return Prepared::given(event_loop, fd);
             }
@@ -420,12 +420,12 @@ impl<F: FnOnce() -> P, P: StreamProtocol<K>, K> IntoFuture for ConnectAcceptedSo
     type IntoFuture = OpenStream<F, P>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let ConnectAcceptedSocket { event_loop, factory, sock, ssl, .. } = self;
+        let ConnectAcceptedSocket { event_loop, factory, sock, ssl_options, .. } = self;
         let home = Home::of(&event_loop);
         OpenStream::new(factory, async move {
-            ssl.validate(false, None)?;
+            ssl_options.validate(false, None)?;
             let event_loop = home.event_loop()?;
-            ssl.require_plain()?;
+            ssl_options.require_plain()?;
             Prepared::given(event_loop, sock)
         })
     }
@@ -503,7 +503,10 @@ async fn connect_one(remote: AddrInfo, locals: Option<Rc<[AddrInfo]>>) -> Result
     }
     let address = Address::Inet(remote.address);
     event_loop.sock_connect(&socket, &address).await?;
-    Ok((socket, address))
+    // Any address of this machine leads to one of them: the system knows which.
+    let is_any = remote.address.ip().is_unspecified();
+    let peer = is_any.then(|| socket::peer_address(socket.as_fd())).flatten();
+    Ok((socket, peer.unwrap_or(address)))
 }
 
 /// Binds the socket to the first of these addresses that works.

@@ -181,7 +181,8 @@ impl<F, P, K> CreateServer<F, P, K> {
         self
     }
 
-    /// How many connections may wait to be accepted, 100 unless it is set; so many are accepted in one go, too.
+    /// How many connections may wait to be accepted, 100 unless it is set; so many are accepted in one go, too. Clients that
+    /// find no room try again after a second: a server under load wants 1024 or more.
     ///
     /// asyncio: `backlog=`.
     pub fn backlog(mut self, backlog: u32) -> Self {
@@ -238,7 +239,7 @@ impl<F, P, K> CreateServer<F, P, K> {
         self
     }
 
-    /// How long a TLS handshake may take; 60 s unless it is set. Only with `ssl`.
+    /// How long a TLS handshake may take; 60 s unless it is set. Only with `ssl`, a setter of the feature `tls`.
     ///
     /// asyncio: `ssl_handshake_timeout=`.
     pub fn ssl_handshake_timeout(mut self, timeout: Duration) -> Self {
@@ -246,7 +247,7 @@ impl<F, P, K> CreateServer<F, P, K> {
         self
     }
 
-    /// How long a TLS shutdown may take; 30 s unless it is set. Only with `ssl`.
+    /// How long a TLS shutdown may take; 30 s unless it is set. Only with `ssl`, a setter of the feature `tls`.
     ///
     /// asyncio: `ssl_shutdown_timeout=`.
     pub fn ssl_shutdown_timeout(mut self, timeout: Duration) -> Self {

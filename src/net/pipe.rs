@@ -1,6 +1,6 @@
 //! Pipes, terminals and the like as byte streams that only read or only write.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use crate::{
     endpoints::stream::Kind,
@@ -150,7 +150,8 @@ impl EventLoop {
         OpenStream::new(factory, async move {
             let event_loop = home.event_loop()?;
             if pipe::kind(fd.as_fd())? == PipeKind::NoPipe {
-                return Err(Error::Value("Pipe transport is only for pipes, sockets and character devices".into()));
+                let text = "Pipe transport is only for pipes, sockets and character devices";
+                return Err(Error::Value(format!("{text}, descriptor {} is none", fd.as_raw_fd()).into()));
             }
             Ok(Prepared { event_loop, fd, kind, peer: None })
         })

@@ -13,11 +13,13 @@ use std::{
         Arc, Mutex, PoisonError, Weak as SyncWeak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use slab::Slab;
 
 use crate::{
+    combine::timeout::timeout,
     constants::ACCEPT_RETRY_DELAY,
     context::{self, ContextRef, Vars},
     endpoints::{
@@ -176,7 +178,8 @@ impl Server {
     }
 
     /// Starts to listen, and serves until the task is cancelled or the server is closed: it then closes the server, waits
-    /// for its connections to end, and gives [`Error::Cancelled`].
+    /// for its connections to end, however long that takes, and gives [`Error::Cancelled`].
+    /// [`shutdown`](Self::shutdown) on another handle puts a limit to it.
     ///
     /// # Cancel safety
     ///
@@ -233,7 +236,8 @@ impl Server {
         outcome
     }
 
-    /// Runs `body` and then closes the server and waits for its connections to end: asyncio's `async with`.
+    /// Runs `body` and then closes the server and waits for its connections to end: asyncio's `async with`. Also where the
+    /// body failed; [`shutdown`](Self::shutdown) in the body puts a limit to it.
     ///
     /// # Cancel safety
     ///
@@ -320,6 +324,44 @@ impl Server {
             Err(_) if self.0.shared.on_its_thread() && !self.is_open() => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Closes the server and waits for its connections to end, for `grace` at most: those that are left are aborted then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelled or dropped, it leaves the server closed and its connections alone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cancelled`]; [`Error::Runtime`] on another thread.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # struct Ignore;
+    /// # impl asyncio::Protocol for Ignore {
+    /// #     fn data_received(&mut self, _data: &[u8]) {}
+    /// # }
+    /// use std::time::Duration;
+    ///
+    /// asyncio::run(async {
+    ///     let event_loop = asyncio::get_running_loop()?;
+    ///     let server = event_loop.create_server(|| Ignore, ("127.0.0.1", 0)).await?;
+    ///     server.shutdown(Duration::from_secs(10)).await
+    /// })?;
+    /// # asyncio::ok(())
+    /// ```
+    ///
+    /// asyncio: has none; `close()`, `wait_for(wait_closed(), grace)` and `abort_clients()`.
+    pub async fn shutdown(&self, grace: Duration) -> Result<()> {
+        self.close();
+        match timeout(grace, self.wait_closed()).await {
+            Err(Error::Timeout(_)) => {}
+            ended => return ended,
+        }
+        self.abort_clients();
+        self.wait_closed().await
     }
 
     /// Whether new connections are accepted.

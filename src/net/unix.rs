@@ -177,7 +177,7 @@ impl EventLoop {
             factory,
             address: path.to_unix_address(),
             sock: None,
-            ssl: SslOptions::default(),
+            ssl_options: SslOptions::default(),
             protocol: PhantomData,
         }
     }
@@ -222,7 +222,7 @@ pub struct CreateUnixConnection<F, P, K> {
     factory: F,
     address: Option<Address>,
     sock: Option<OwnedFd>,
-    ssl: SslOptions,
+    ssl_options: SslOptions,
     protocol: PhantomData<fn() -> (P, K)>,
 }
 
@@ -240,7 +240,7 @@ impl<F, P, K> CreateUnixConnection<F, P, K> {
     /// asyncio: `ssl=`.
     #[cfg(feature = "tls")]
     pub fn ssl(mut self, context: &SslContext) -> Self {
-        self.ssl.context = Some(context.clone());
+        self.ssl_options.context = Some(context.clone());
         self
     }
 
@@ -248,29 +248,29 @@ impl<F, P, K> CreateUnixConnection<F, P, K> {
     ///
     /// asyncio: `server_hostname=`.
     pub fn server_hostname(mut self, name: impl Into<String>) -> Self {
-        self.ssl.server_hostname = Some(name.into());
+        self.ssl_options.server_hostname = Some(name.into());
         self
     }
 
-    /// How long the TLS handshake may take; 60 s unless it is set. Only with `ssl`.
+    /// How long the TLS handshake may take; 60 s unless it is set. Only with `ssl`, a setter of the feature `tls`.
     ///
     /// asyncio: `ssl_handshake_timeout=`.
     pub fn ssl_handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.ssl.handshake_timeout = Some(timeout);
+        self.ssl_options.handshake_timeout = Some(timeout);
         self
     }
 
-    /// How long the TLS shutdown may take; 30 s unless it is set. Only with `ssl`.
+    /// How long the TLS shutdown may take; 30 s unless it is set. Only with `ssl`, a setter of the feature `tls`.
     ///
     /// asyncio: `ssl_shutdown_timeout=`.
     pub fn ssl_shutdown_timeout(mut self, timeout: Duration) -> Self {
-        self.ssl.shutdown_timeout = Some(timeout);
+        self.ssl_options.shutdown_timeout = Some(timeout);
         self
     }
 
     fn validate(&self) -> Result<()> {
         check_place(self.address.as_ref(), self.sock.as_ref())?;
-        self.ssl.validate(true, None)
+        self.ssl_options.validate(true, None)
     }
 }
 
@@ -290,11 +290,11 @@ fn check_place(address: Option<&Address>, sock: Option<&OwnedFd>) -> Result<()> 
 
 impl<F, P, K> fmt::Debug for CreateUnixConnection<F, P, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CreateUnixConnection { address, sock, ssl, .. } = self;
+        let CreateUnixConnection { address, sock, ssl_options, .. } = self;
         f.debug_struct("CreateUnixConnection")
             .field("address", address)
             .field("sock", sock)
-            .field("ssl", ssl)
+            .field("ssl", ssl_options)
             .finish_non_exhaustive()
     }
 }
@@ -305,12 +305,12 @@ impl<F: FnOnce() -> P, P: StreamProtocol<K>, K> IntoFuture for CreateUnixConnect
 
     fn into_future(self) -> Self::IntoFuture {
         let valid = self.validate();
-        let CreateUnixConnection { event_loop, factory, address, sock, ssl, .. } = self;
+        let CreateUnixConnection { event_loop, factory, address, sock, ssl_options, .. } = self;
         let home = Home::of(&event_loop);
         OpenStream::new(factory, async move {
             valid?;
             let event_loop = home.event_loop()?;
-            ssl.require_plain()?;
+            ssl_options.require_plain()?;
             if let Some(fd) = sock {
                 return Prepared::given(event_loop, fd);
             }
@@ -384,7 +384,7 @@ impl<F, P, K> CreateUnixServer<F, P, K> {
         self
     }
 
-    /// How long a TLS handshake may take; 60 s unless it is set. Only with `ssl`.
+    /// How long a TLS handshake may take; 60 s unless it is set. Only with `ssl`, a setter of the feature `tls`.
     ///
     /// asyncio: `ssl_handshake_timeout=`.
     pub fn ssl_handshake_timeout(mut self, timeout: Duration) -> Self {
@@ -392,7 +392,7 @@ impl<F, P, K> CreateUnixServer<F, P, K> {
         self
     }
 
-    /// How long a TLS shutdown may take; 30 s unless it is set. Only with `ssl`.
+    /// How long a TLS shutdown may take; 30 s unless it is set. Only with `ssl`, a setter of the feature `tls`.
     ///
     /// asyncio: `ssl_shutdown_timeout=`.
     pub fn ssl_shutdown_timeout(mut self, timeout: Duration) -> Self {

@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 /// ```
 ///
 /// asyncio: the address of `sock.getsockname()`, a tuple or a string.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Address {
     /// An IPv4 or IPv6 address with its port. (asyncio: a tuple)
@@ -215,7 +215,7 @@ impl Endpoint {
 /// | `(Option<&str>, u16)`, `u16` | no host: any interface to listen on, loopback to connect to |
 /// | `([&str; N], u16)`, `(&[&str], u16)`, `(Vec<String>, u16)` | several hosts |
 /// | `SocketAddr` and its parts with a port, [`Address`] | a ready address |
-/// | `&Path`, `PathBuf` | a unix socket; on Linux a zero byte in front means the abstract namespace |
+/// | `&Path`, `PathBuf` | a unix socket, for `sock_connect`, `sock_sendto` and datagrams; on Linux a zero byte in front means the abstract namespace. Streams have `create_unix_connection` and `create_unix_server` |
 /// | `()` | nothing, beside a setter such as `sock` |
 ///
 /// # Examples
@@ -235,7 +235,7 @@ impl Endpoint {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an address",
     label = "expected a host with a port, or an address",
-    note = "for example `(\"example.org\", 443)`, `(\"127.0.0.1\", 0)`, a `SocketAddr`, or a `Path` of a unix socket"
+    note = "for example `(\"example.org\", 443)`, `(\"127.0.0.1\", 0)` or a `SocketAddr`"
 )]
 pub trait ToAddress {
     /// The address as a value of its own.

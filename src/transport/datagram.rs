@@ -4,6 +4,7 @@ use std::{
     any::{Any, type_name},
     cell::{RefCell, RefMut},
     fmt,
+    hash::{Hash, Hasher},
     net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::BorrowedFd,
     panic::Location,
@@ -80,6 +81,33 @@ pub trait DatagramProtocol: 'static {
 
     /// What waits has fallen to the low-water mark.
     fn resume_writing(&mut self) {}
+}
+
+/// For factories that choose between protocols.
+impl<P: DatagramProtocol + ?Sized> DatagramProtocol for Box<P> {
+    fn connection_made(&mut self, transport: &DatagramTransport) {
+        (**self).connection_made(transport);
+    }
+
+    fn datagram_received(&mut self, data: &[u8], address: &Address) {
+        (**self).datagram_received(data, address);
+    }
+
+    fn error_received(&mut self, error: &Error) {
+        (**self).error_received(error);
+    }
+
+    fn connection_lost(&mut self, error: Option<&Error>) {
+        (**self).connection_lost(error);
+    }
+
+    fn pause_writing(&mut self) {
+        (**self).pause_writing();
+    }
+
+    fn resume_writing(&mut self) {
+        (**self).resume_writing();
+    }
 }
 
 /// A datagram endpoint: a cheap handle, clones are the same endpoint, and `==` says so.
@@ -258,6 +286,12 @@ impl PartialEq for DatagramTransport {
 }
 
 impl Eq for DatagramTransport {}
+
+impl Hash for DatagramTransport {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Rc::as_ptr(&self.0).cast::<()>().hash(state);
+    }
+}
 
 impl fmt::Debug for DatagramTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

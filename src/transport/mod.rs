@@ -12,6 +12,7 @@ pub(crate) mod write_buffer;
 use std::{
     cell::RefCell,
     fmt,
+    hash::{Hash, Hasher},
     io::IoSlice,
     os::fd::BorrowedFd,
     panic::Location,
@@ -293,6 +294,12 @@ impl PartialEq for Transport {
 }
 
 impl Eq for Transport {}
+
+impl Hash for Transport {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Rc::as_ptr(&self.0).cast::<()>().hash(state);
+    }
+}
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -26,7 +26,25 @@ use crate::{
 /// `write` in `data_received` that wants `pause_writing`) comes right after it.
 ///
 /// A panic in `data_received` or `eof_received` of a socket is fatal: it is reported, what waits to be written is
-/// dropped, and `connection_lost` gets the error. Other panics are reported and change nothing.
+/// dropped, and `connection_lost` gets the error. Other panics are reported and change nothing. Where the loop is closed
+/// with a transport open, `connection_lost` is not called any more.
+///
+/// **Do not hold a borrow of the protocol over an await.** `protocol.borrow_mut().request().await` keeps the transport from
+/// calling it: when data has come and the protocol is still borrowed in the next iteration, that is reported and the
+/// connection aborted. Let a short borrow make a future, let it go, and await the future then:
+///
+/// ```
+/// # struct Client;
+/// # impl Client {
+/// #     fn request(&mut self) -> asyncio::Future<String> { unimplemented!() }
+/// # }
+/// # async fn ask(protocol: std::rc::Rc<std::cell::RefCell<Client>>) -> asyncio::Result<String> {
+/// let answer = protocol.borrow_mut().request(); // what data_received will complete
+/// answer.await
+/// # }
+/// ```
+///
+/// The lint `clippy::await_holding_refcell_ref` finds such borrows.
 ///
 /// # Examples
 ///
@@ -147,6 +165,64 @@ pub trait BufferedProtocol: 'static {
 
     /// See [`Protocol::resume_writing`].
     fn resume_writing(&mut self) {}
+}
+
+/// For factories that choose between protocols.
+impl<P: Protocol + ?Sized> Protocol for Box<P> {
+    fn connection_made(&mut self, transport: &Transport) {
+        (**self).connection_made(transport);
+    }
+
+    fn data_received(&mut self, data: &[u8]) {
+        (**self).data_received(data);
+    }
+
+    fn eof_received(&mut self) -> bool {
+        (**self).eof_received()
+    }
+
+    fn connection_lost(&mut self, error: Option<&Error>) {
+        (**self).connection_lost(error);
+    }
+
+    fn pause_writing(&mut self) {
+        (**self).pause_writing();
+    }
+
+    fn resume_writing(&mut self) {
+        (**self).resume_writing();
+    }
+}
+
+/// For factories that choose between protocols.
+impl<P: BufferedProtocol + ?Sized> BufferedProtocol for Box<P> {
+    fn connection_made(&mut self, transport: &Transport) {
+        (**self).connection_made(transport);
+    }
+
+    fn get_buffer(&mut self, size_hint: Option<usize>) -> &mut [u8] {
+        (**self).get_buffer(size_hint)
+    }
+
+    fn buffer_updated(&mut self, count: usize) {
+        (**self).buffer_updated(count);
+    }
+
+    fn eof_received(&mut self) -> bool {
+        (**self).eof_received()
+    }
+
+    fn connection_lost(&mut self, error: Option<&Error>) {
+        (**self).connection_lost(error);
+    }
+
+    fn pause_writing(&mut self) {
+        (**self).pause_writing();
+    }
+
+    fn resume_writing(&mut self) {
+        (**self).resume_writing();
+    }
 }
 
 /// A protocol of a byte stream, of either kind: what `create_connection` and its kin take.
