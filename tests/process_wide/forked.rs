@@ -11,7 +11,7 @@ use std::{
 };
 
 use asyncio::{
-    ErrorKind, EventLoop, create_task, get_running_loop,
+    Error, ErrorKind, EventLoop, Protocol, Transport, create_task, get_running_loop,
     selector::{EpollSelector, ParkSelector, PollingSelector},
     sleep,
 };
@@ -30,6 +30,7 @@ tests![
     a_grandchild_may_have_a_loop_of_its_own,
     nothing_that_a_child_does_reaches_its_parent,
     a_child_forked_by_a_coroutine_does_not_reach_its_parent,
+    a_child_that_drops_a_loop_leaves_its_servers_and_transports,
 ];
 
 const MS: Duration = Duration::from_millis(1);
@@ -287,5 +288,66 @@ fn a_child_forked_by_a_coroutine_does_not_reach_its_parent() {
         event_loop.run_until_complete(main).unwrap();
         assert!(begin.elapsed() < MINUTE);
         assert_eq!(log.take(), ["parent"]);
+    }
+}
+
+/// A protocol that sends back what it gets.
+#[derive(Default)]
+struct Echo(Option<Transport>);
+
+impl Protocol for Echo {
+    fn connection_made(&mut self, transport: &Transport) {
+        self.0 = Some(transport.clone());
+    }
+
+    fn data_received(&mut self, data: &[u8]) {
+        if let Some(transport) = &self.0 {
+            transport.write(data);
+        }
+    }
+
+    fn connection_lost(&mut self, _error: Option<&Error>) {
+        self.0 = None;
+    }
+}
+
+fn a_child_that_drops_a_loop_leaves_its_servers_and_transports() {
+    for (index, event_loop) in loops().into_iter().take(2).enumerate() {
+        let path = std::env::temp_dir().join(format!("asyncio-forked-{}-{index}", std::process::id()));
+        let opening = event_loop.create_unix_server(Echo::default, &path);
+        let server = event_loop.run_until_complete(opening).unwrap();
+        let mut before = UnixStream::connect(&path).unwrap();
+        before.set_nonblocking(true).unwrap();
+        (0..3).for_each(|_| tick(&event_loop));
+
+        let ended = fork(|| {
+            server.close();
+            drop(server.clone());
+            drop(event_loop.clone());
+            // As at the end of a child that has the last handle.
+            let _ = event_loop.close();
+        });
+        assert_eq!(ended, Ended::Exited(0));
+
+        assert!(path.exists(), "the child has removed its parent's socket");
+        let mut after = UnixStream::connect(&path).unwrap();
+        after.set_nonblocking(true).unwrap();
+        for client in [&mut before, &mut after] {
+            client.write_all(b"hello").unwrap();
+            let (begin, mut answer) = (Instant::now(), Vec::new());
+            while answer.len() < 5 {
+                assert!(begin.elapsed() < MINUTE, "no answer");
+                tick(&event_loop);
+                let mut buffer = [0; 5];
+                if let Ok(count) = client.read(&mut buffer) {
+                    answer.extend_from_slice(&buffer[..count]);
+                }
+            }
+            assert_eq!(answer, b"hello");
+        }
+        drop((before, after));
+        server.close();
+        event_loop.run_until_complete(server.wait_closed()).unwrap();
+        assert!(!path.exists());
     }
 }

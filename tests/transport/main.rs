@@ -32,6 +32,7 @@ mod closing;
 mod ending;
 mod failures;
 mod flow;
+mod handed_over;
 mod info;
 mod outliving;
 mod reading;

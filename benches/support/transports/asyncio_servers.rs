@@ -1,6 +1,9 @@
 //! Servers of ours: a protocol for each connection.
 
-use std::net::{TcpListener, UdpSocket};
+use std::{
+    net::{TcpListener, UdpSocket},
+    rc::Rc,
+};
 
 use asyncio::{
     Address, BufferedProtocol, DatagramProtocol, DatagramTransport, Error, Future, Protocol, StreamProtocol, Transport,
@@ -10,9 +13,13 @@ use super::{super::on_asyncio, BACKLOG, PIECE, Work};
 
 /// What every protocol here knows.
 struct Connection {
+    serving: Rc<Serving>,
+    transport: Option<Transport>,
+}
+
+struct Serving {
     work: Work,
     over: Future<()>,
-    transport: Option<Transport>,
 }
 
 impl Connection {
@@ -23,8 +30,8 @@ impl Connection {
     fn lost(&mut self, error: Option<&Error>) {
         assert!(error.is_none(), "{error:?}");
         self.transport = None;
-        if self.work.one_has_ended() {
-            self.over.set_result(()).expect("it is the only one");
+        if self.serving.work.one_has_ended() {
+            self.serving.over.set_result(()).expect("it is the only one");
         }
     }
 }
@@ -36,11 +43,11 @@ fn serve<P: StreamProtocol<Kind>, Kind: 'static>(
 ) {
     on_asyncio(async move {
         let event_loop = asyncio::get_running_loop()?;
-        let over = event_loop.create_future();
-        let ended = over.clone();
-        let factory = move || make(Connection { work: work.clone(), over: over.clone(), transport: None });
+        let serving = Rc::new(Serving { work, over: event_loop.create_future() });
+        let over = serving.over.clone();
+        let factory = move || make(Connection { serving: serving.clone(), transport: None });
         let server = event_loop.create_server(factory, ()).sock(listener).backlog(BACKLOG as u32).await?;
-        ended.await?;
+        over.await?;
         server.close();
         server.wait_closed().await
     });
@@ -90,7 +97,7 @@ impl BufferedProtocol for EchoBuffered {
 }
 
 pub(super) fn echo_buffered(listener: TcpListener, work: Work) {
-    serve(listener, work, |connection| EchoBuffered { buffer: connection.work.buffer(), connection });
+    serve(listener, work, |connection| EchoBuffered { buffer: connection.serving.work.buffer(), connection });
 }
 
 struct Receive(Connection);
@@ -125,7 +132,7 @@ impl BufferedProtocol for ReceiveBuffered {
 }
 
 pub(super) fn receive_buffered(listener: TcpListener, work: Work) {
-    serve(listener, work, |connection| ReceiveBuffered { buffer: connection.work.buffer(), connection });
+    serve(listener, work, |connection| ReceiveBuffered { buffer: connection.serving.work.buffer(), connection });
 }
 
 /// Writes as long as it is not told to pause.
@@ -166,7 +173,7 @@ impl Protocol for Send {
 }
 
 pub(super) fn send(listener: TcpListener, work: Work) {
-    serve(listener, work, |connection| Send { left: connection.work.bytes, connection });
+    serve(listener, work, |connection| Send { left: connection.serving.work.bytes, connection });
 }
 
 struct EchoDatagrams {
