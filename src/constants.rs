@@ -73,3 +73,6 @@ pub(crate) const SENDFILE_FALLBACK_READBUFFER_SIZE: usize = 256 << 10;
 
 /// How much of a file the system sends in one turn, in bytes: the others have theirs within a millisecond.
 pub(crate) const SENDFILE_PER_TURN: usize = 1 << 20;
+
+/// How many calls in a row tell a protocol what came up in the calls themselves, before others have a turn.
+pub(crate) const NOTICES_PER_TURN: usize = 64;

@@ -80,13 +80,13 @@ where
     C: IntoFuture<Output = Result<T>>,
     C::IntoFuture: 'static,
 {
-    let event_loop = running::require()?;
-    let requests = || event_loop.with_current(|task| task.requests());
+    // Nothing here holds the loop while it waits: that would keep the loop alive.
+    let requests = || running::with(|running| running.map(|event_loop| event_loop.with_current(|task| task.requests())));
     let (delay, requests_before) = (delay.into(), requests());
     let race = Rc::new(Race::new());
     TaskGroup::scope(async |group| {
         for coro_fn in coro_fns {
-            let failed = event_loop.create_future::<()>();
+            let failed = running::require()?.create_future::<()>();
             let attempt = Attempt {
                 race: race.clone(),
                 index: race.enter(),

@@ -59,6 +59,8 @@ pub(crate) struct DatagramEndpoint {
     number: RawFd,
     /// Taken at the end.
     fd: RefCell<Option<OwnedFd>>,
+    /// Set when the descriptor is to be closed, even where it is lent at that moment; never cleared.
+    closed: Cell<bool>,
     remote: Option<Address>,
     /// Whom the socket is connected to.
     peer: Option<Address>,
@@ -80,6 +82,8 @@ pub(crate) struct DatagramEndpoint {
     losing: Cell<bool>,
     /// How often in a row nothing could be delivered because somebody held the protocol.
     undelivered: Cell<u32>,
+    /// How often in a row it was ready for reading and had nothing.
+    in_vain: Cell<u8>,
     /// Set while such a protocol is let alone: nothing is received before that.
     next_delivery: Cell<Option<TimerKey>>,
     /// Set while a receiver without room is let alone.
@@ -100,6 +104,7 @@ impl DatagramEndpoint {
             event_loop: Rc::downgrade(&event_loop.inner),
             number,
             fd: RefCell::new(Some(fd)),
+            closed: Cell::new(false),
             remote: remote.or_else(|| peer.clone()),
             tries_again: !inet && peer.is_none(),
             peer,
@@ -113,6 +118,7 @@ impl DatagramEndpoint {
             closing: Cell::new(false),
             losing: Cell::new(false),
             undelivered: Cell::new(0),
+            in_vain: Cell::new(0),
             next_delivery: Cell::new(None),
             next_sending: Cell::new(None),
             failure: RefCell::new(None),
@@ -214,6 +220,8 @@ impl DatagramEndpoint {
                 Called::Returned(Err(error)) => {
                     if error.kind() != io::ErrorKind::WouldBlock {
                         Calls::notify(self, event_loop, Notice::Error(error.into()));
+                    } else if received == 0 {
+                        self.ready_in_vain(event_loop);
                     }
                     break;
                 }
@@ -225,6 +233,7 @@ impl DatagramEndpoint {
             }
             received += 1;
             self.undelivered.set(0);
+            self.in_vain.set(0);
         }
         if most > 1 {
             lookout.has_looked(received > 1);
@@ -254,6 +263,20 @@ impl DatagramEndpoint {
         let delay = (FIRST_RETRY * (1 << (times - 2).min(16))).min(LAST_RETRY);
         self.wait(event_loop, &self.next_delivery, delay, IoEvent::Ready { readable: true, writable: false });
         self.update_interest();
+    }
+
+    /// The system said that something was there, and nothing was. It says so for ever of a socket that somebody has shut
+    /// down for reading: looked at seldom, it costs no spinning.
+    #[cold]
+    fn ready_in_vain(&self, event_loop: &EventLoop) {
+        const HARMLESS: u8 = 8;
+        let times = self.in_vain.get().saturating_add(1);
+        self.in_vain.set(times);
+        if times > HARMLESS {
+            let delay = (FIRST_RETRY * (1 << (times - HARMLESS).min(16))).min(LAST_RETRY);
+            self.wait(event_loop, &self.next_delivery, delay, IoEvent::Ready { readable: true, writable: false });
+            self.update_interest();
+        }
     }
 
     /// Lets a timer say that it is time for `event`.
@@ -296,7 +319,7 @@ impl DatagramEndpoint {
     }
 
     fn send_queued(self: &Rc<Self>, event_loop: &EventLoop) {
-        loop {
+        for _ in 0..DATAGRAMS_PER_TURN {
             let queue = self.queue.borrow();
             let Some((pieces, destination)) = queue.front() else { break };
             let sent = self.send(pieces, destination.as_ref());
@@ -400,8 +423,9 @@ impl DatagramEndpoint {
     /// Closes the descriptor.
     fn close_fd(&self) {
         *self.last_local.borrow_mut() = self.local_address();
-        // Whoever is lent it now keeps it open until this is dropped.
+        // Where it is lent now, with_fd() comes here again.
         let fd = self.fd.try_borrow_mut().ok().and_then(|mut fd| fd.take());
+        self.closed.set(true);
         drop(fd);
     }
 }
@@ -521,6 +545,10 @@ impl RawDatagramTransport for DatagramEndpoint {
     fn with_fd(&self, look: &mut dyn FnMut(BorrowedFd<'_>)) {
         if let Some(fd) = &*self.fd.borrow() {
             look(fd.as_fd());
+        }
+        if self.closed.get() {
+            let fd = self.fd.try_borrow_mut().ok().and_then(|mut fd| fd.take());
+            drop(fd);
         }
     }
 

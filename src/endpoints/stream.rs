@@ -67,6 +67,8 @@ pub(crate) struct StreamEndpoint {
     number: RawFd,
     /// Taken at the end.
     fd: RefCell<Option<OwnedFd>>,
+    /// Set when the descriptor is to be closed, even where it is lent at that moment; never cleared.
+    closed: Cell<bool>,
     peer: Option<Address>,
     /// Looked up when somebody asks, at the end at the latest.
     local: OnceCell<Option<Address>>,
@@ -131,6 +133,7 @@ impl StreamEndpoint {
             kind,
             number,
             fd: RefCell::new(Some(fd)),
+            closed: Cell::new(false),
             peer,
             local: OnceCell::new(),
             buffer: RefCell::default(),
@@ -581,8 +584,9 @@ impl StreamEndpoint {
         } else if let Some(fd) = &*self.fd.borrow() {
             pipe::block_again(fd.as_fd());
         }
-        // Whoever is lent it now keeps it open until this is dropped.
+        // Where it is lent now, with_fd() comes here again.
         let fd = self.fd.try_borrow_mut().ok().and_then(|mut fd| fd.take());
+        self.closed.set(true);
         drop(fd);
     }
 }
@@ -755,6 +759,10 @@ impl RawTransport for StreamEndpoint {
     fn with_fd(&self, look: &mut dyn FnMut(BorrowedFd<'_>)) {
         if let Some(fd) = &*self.fd.borrow() {
             look(fd.as_fd());
+        }
+        if self.closed.get() {
+            let fd = self.fd.try_borrow_mut().ok().and_then(|mut fd| fd.take());
+            drop(fd);
         }
     }
 

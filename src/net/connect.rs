@@ -16,7 +16,7 @@ use crate::{
     combine::staggered::staggered_race,
     constants::HAPPY_EYEBALLS_DELAY,
     error::{Error, ExceptionGroup, Result},
-    event_loop::EventLoop,
+    event_loop::{EventLoop, running},
     net::{
         open::{OpenStream, Prepared},
         options::SslOptions,
@@ -404,13 +404,12 @@ impl<F: FnOnce() -> P, P: StreamProtocol<K>, K> IntoFuture for CreateConnection<
         let home = Home::of(&event_loop);
         OpenStream::new(factory, async move {
             valid?;
-            let event_loop = home.event_loop()?;
             ssl_options.require_plain()?;
             if let Some(fd) = sock {
-                return Prepared::given(event_loop, fd);
+                return Prepared::given(home.event_loop()?, fd);
             }
-            let (fd, peer) = target.connect(&event_loop).await?;
-            Ok(Prepared::socket(event_loop, fd, Some(peer)))
+            let (fd, peer) = target.connect(&home).await?;
+            Ok(Prepared::socket(home.event_loop()?, fd, Some(peer)))
         })
     }
 }
@@ -424,20 +423,19 @@ impl<F: FnOnce() -> P, P: StreamProtocol<K>, K> IntoFuture for ConnectAcceptedSo
         let home = Home::of(&event_loop);
         OpenStream::new(factory, async move {
             ssl_options.validate(false, None)?;
-            let event_loop = home.event_loop()?;
             ssl_options.require_plain()?;
-            Prepared::given(event_loop, sock)
+            Prepared::given(home.event_loop()?, sock)
         })
     }
 }
 
 impl Target {
     /// A connected socket, and the address that it is connected to.
-    async fn connect(self, event_loop: &EventLoop) -> Result<(OwnedFd, Address)> {
+    async fn connect(self, home: &Home) -> Result<(OwnedFd, Address)> {
         let hints = AddrInfoHints { socket_type: SOCK_STREAM, ..self.hints() };
-        let mut remotes = event_loop.resolve_all(&self.endpoint, hints).await?;
+        let mut remotes = home.resolve_all(&self.endpoint, hints).await?;
         let locals = match &self.local_addr {
-            Some(endpoint) => Some(event_loop.resolve_all(endpoint, hints).await?),
+            Some(endpoint) => Some(home.resolve_all(endpoint, hints).await?),
             None => None,
         };
         let interleaved = self.interleave.unwrap_or(usize::from(self.happy_eyeballs_delay.is_some()));
@@ -496,13 +494,13 @@ impl Target {
 
 /// One attempt: a socket of its own, bound if that is wanted, connected.
 async fn connect_one(remote: AddrInfo, locals: Option<Rc<[AddrInfo]>>) -> Result<(OwnedFd, Address)> {
-    let event_loop = crate::event_loop::running::require()?;
     let socket = socket::open(remote.family, remote.socket_type, remote.protocol)?;
     if let Some(locals) = locals {
         bind_one(&socket, remote.family, &locals)?;
     }
     let address = Address::Inet(remote.address);
-    event_loop.sock_connect(&socket, &address).await?;
+    let connecting = running::require()?.sock_connect(&socket, &address);
+    connecting.await?;
     // Any address of this machine leads to one of them: the system knows which.
     let is_any = remote.address.ip().is_unspecified();
     let peer = is_any.then(|| socket::peer_address(socket.as_fd())).flatten();

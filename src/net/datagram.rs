@@ -213,7 +213,7 @@ impl<'f, P: DatagramProtocol> IntoFuture for CreateDatagramEndpoint<'f, P> {
                 Some(sock) => (given(&ends, sock)?, None),
                 None => {
                     ends.validate()?;
-                    ends.open(&home.event_loop()?).await?
+                    ends.open(&home).await?
                 }
             };
             let event_loop = home.event_loop()?;
@@ -334,10 +334,10 @@ impl Ends {
     }
 
     /// Opens the first place that can be opened: the socket, and where everything is to go.
-    async fn open(self, event_loop: &EventLoop) -> Result<(OwnedFd, Option<Address>)> {
+    async fn open(self, home: &Home) -> Result<(OwnedFd, Option<Address>)> {
         let mut failure = None;
-        for place in self.places(event_loop).await? {
-            match self.open_one(event_loop, &place).await {
+        for place in self.places(home).await? {
+            match self.open_one(home, &place).await {
                 Ok(socket) => return Ok((socket, place.remote)),
                 Err(error @ Error::Io(_)) => failure = failure.or(Some(error)),
                 Err(error) => return Err(error),
@@ -347,7 +347,7 @@ impl Ends {
     }
 
     /// What can be tried; at least one place.
-    async fn places(&self, event_loop: &EventLoop) -> Result<Vec<Place>> {
+    async fn places(&self, home: &Home) -> Result<Vec<Place>> {
         let nowhere = self.local == Endpoint::None && self.remote == Endpoint::None;
         if nowhere || self.is_unix() {
             let family = if nowhere { self.family } else { AF_UNIX };
@@ -359,7 +359,7 @@ impl Ends {
             if *endpoint == Endpoint::None {
                 continue;
             }
-            for info in event_loop.resolve_all(endpoint, self.hints(endpoint, is_local)).await? {
+            for info in home.resolve_all(endpoint, self.hints(endpoint, is_local)).await? {
                 let AddrInfo { family, protocol, address, .. } = info;
                 let known = places.iter_mut().find(|place| (place.family, place.protocol) == (family, protocol));
                 let place = match known {
@@ -389,7 +389,7 @@ impl Ends {
         AddrInfoHints::new().family(self.family).socket_type(SOCK_DGRAM).protocol(self.proto).flags(flags)
     }
 
-    async fn open_one(&self, event_loop: &EventLoop, place: &Place) -> Result<OwnedFd> {
+    async fn open_one(&self, home: &Home, place: &Place) -> Result<OwnedFd> {
         let fd = socket::open(place.family, SOCK_DGRAM, place.protocol)?;
         if self.reuse_port {
             socket::set_reuse_port(fd.as_fd())?;
@@ -402,7 +402,8 @@ impl Ends {
             socket::bind(fd.as_fd(), local).map_err(|error| bind_failed(local, error))?;
         }
         if let Some(remote) = place.remote.as_ref().filter(|_| !self.allow_broadcast) {
-            event_loop.sock_connect(&fd, remote).await?;
+            let connecting = home.event_loop()?.sock_connect(&fd, remote);
+            connecting.await?;
         }
         Ok(fd)
     }

@@ -282,13 +282,10 @@ impl Serving {
     }
 
     /// A server of bound sockets, serving if that is wanted.
-    pub(crate) async fn serve(self, event_loop: &EventLoop, plan: Plan) -> Result<Server> {
+    pub(crate) fn serve(self, event_loop: &EventLoop, plan: Plan) -> Result<Server> {
         let server = make_server(event_loop, plan)?;
         if self.start_serving {
-            if let Err(error) = server.start_serving().await {
-                server.close();
-                return Err(error);
-            }
+            server.start().inspect_err(|_| server.close())?;
         }
         Ok(server)
     }
@@ -317,32 +314,31 @@ where
         let make = Box::new(move || P::erase(Rc::new(RefCell::new(factory()))));
         Box::pin(async move {
             valid?;
-            let event_loop = home.event_loop()?;
             serving.ssl.require_plain()?;
-            let sockets = listening.bind(&event_loop).await?;
+            let sockets = listening.bind(&home).await?;
             let Serving { backlog, max_connections, .. } = serving;
             let plan = Plan { sockets, make, backlog, max_connections, file: None };
-            serving.serve(&event_loop, plan).await
+            serving.serve(&home.event_loop()?, plan)
         })
     }
 }
 
 impl Listening {
-    async fn bind(self, event_loop: &EventLoop) -> Result<Vec<OwnedFd>> {
+    async fn bind(self, home: &Home) -> Result<Vec<OwnedFd>> {
         if let Some(fd) = self.sock {
             socket::set_nonblocking(&fd, true)?;
             set_nodelay(&fd);
             return Ok(vec![fd]);
         }
         let hints = AddrInfoHints::new().family(self.family).socket_type(SOCK_STREAM).flags(self.flags);
-        let infos = event_loop.resolve_all(&self.endpoint, hints).await?;
+        let infos = home.resolve_all(&self.endpoint, hints).await?;
         let mut sockets = Vec::new();
         for info in &infos {
             match self.bind_one(info) {
                 Ok(fd) => sockets.push(fd),
                 // The machine may not have the family, or not at this moment.
                 Err(error) if infos.len() > 1 && is_missing(&error) => {
-                    if event_loop.get_debug() {
+                    if home.event_loop()?.get_debug() {
                         report::warning(&format!("create_server: {error}"));
                     }
                 }

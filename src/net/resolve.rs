@@ -15,6 +15,7 @@ use crate::{
     error::{Error, Result},
     event_loop::{EventLoop, slots},
     future::Future,
+    net::sock::Home,
     sys::{
         addr::{Address, Endpoint, Port},
         resolve::{self, AddrInfo, AddrInfoHints, Resolver, SystemResolver},
@@ -171,7 +172,9 @@ impl EventLoop {
         let threads: &dyn Executor = &names.threads;
         Ok(LookUp::Asked(self.submit(threads, job, created)))
     }
+}
 
+impl Home {
     /// All addresses of `endpoint`: at least one.
     pub(crate) async fn resolve_all(&self, endpoint: &Endpoint, hints: AddrInfoHints) -> Result<Vec<AddrInfo>> {
         let (hosts, port) = match endpoint {
@@ -196,8 +199,8 @@ impl EventLoop {
         let mut found = Vec::new();
         for host in hosts {
             let host = host.clone().filter(|host| !host.is_empty());
-            let answer = self.look_up(host, port.clone(), hints, Location::caller())?.answer().await?;
-            for info in answer {
+            let asked = self.event_loop()?.look_up(host, port.clone(), hints, Location::caller())?;
+            for info in asked.answer().await? {
                 // A resolver may take the family for a wish.
                 let wanted = hints.family == 0 || hints.family == info.family;
                 // A name and its address, or two names of one machine, are one place.
@@ -227,7 +230,8 @@ impl EventLoop {
         };
         let name = host.clone().unwrap_or_default();
         let hints = AddrInfoHints::new().family(family).socket_type(socket_type);
-        let found = self.look_up(host, port, hints, Location::caller())?.answer().await?;
+        let asked = self.event_loop()?.look_up(host, port, hints, Location::caller())?;
+        let found = asked.answer().await?;
         let first = found.into_iter().find(|info| family_of(&info.address) == family || family == 0);
         let none =
             || Error::resolve(resolve::flags::EAI_NONAME, format!("no address of the socket's family for {name:?}"));

@@ -174,6 +174,10 @@ impl Server {
     ///
     /// asyncio: `Server.start_serving`.
     pub async fn start_serving(&self) -> Result<()> {
+        self.start()
+    }
+
+    pub(crate) fn start(&self) -> Result<()> {
         self.core("start_serving")?.start_serving()
     }
 
@@ -652,12 +656,13 @@ impl ServerCore {
         });
         drop(entered.leave());
         self.connecting.set(false);
-        drop(make);
         self.end_if_done();
         if let Err(error) = opened {
             let message = "Error on transport creation for incoming connection";
             event_loop.call_exception_handler(&ExceptionContext::new(message).exception(error));
         }
+        // Last, for the drop of a factory is other people's code.
+        drop(make);
     }
 }
 

@@ -330,13 +330,12 @@ impl EventLoop {
         data: &'s [u8],
         address: A,
     ) -> impl StdFuture<Output = Result<usize>> + use<'s, S, A> {
-        let (id, endpoint) = (self.inner.shared.id, address.to_address());
+        let (home, endpoint) = (Home::of(self), address.to_address());
         async move {
-            let event_loop = local(id)?;
-            if event_loop.get_debug() {
+            if home.event_loop()?.get_debug() {
                 check_nonblocking(socket.as_fd())?;
             }
-            let address = target(&event_loop, socket.as_fd(), endpoint).await?;
+            let address = target(&home, socket.as_fd(), endpoint).await?;
             let is_unix = address.as_inet().is_none();
             let address = address.to_sock_addr()?;
             if is_unix {
@@ -348,9 +347,9 @@ impl EventLoop {
                     }
                 }
             }
-            event_loop
-                .sock_call(socket, Direction::Write, Mode::AnyMode, |fd| socket::send_to(fd, data, &address))
-                .await
+            let send = |fd: BorrowedFd<'_>| socket::send_to(fd, data, &address);
+            let call = home.event_loop()?.sock_call(socket, Direction::Write, Mode::AnyMode, send);
+            call.await
         }
     }
 
@@ -387,11 +386,11 @@ impl EventLoop {
         socket: &'s S,
         address: A,
     ) -> impl StdFuture<Output = Result<()>> + use<'s, S, A> {
-        let (id, endpoint) = (self.inner.shared.id, address.to_address());
+        let (home, endpoint) = (Home::of(self), address.to_address());
         async move {
-            let event_loop = local(id)?;
+            drop(home.event_loop()?);
             check_nonblocking(socket.as_fd())?;
-            let address = target(&event_loop, socket.as_fd(), endpoint).await?;
+            let address = target(&home, socket.as_fd(), endpoint).await?;
             let failed = |error| connect_failed(&address, error);
             loop {
                 match socket::begin_connect(socket.as_fd(), &address).map_err(failed)? {
@@ -402,7 +401,7 @@ impl EventLoop {
             }
             // Pending at first, as the system said, so that a connect always takes a turn and can be cancelled.
             let mut begun = false;
-            let end = event_loop.sock_call(socket, Direction::Write, Mode::AnyMode, move |fd| {
+            let end = home.event_loop()?.sock_call(socket, Direction::Write, Mode::AnyMode, move |fd| {
                 if !mem::replace(&mut begun, true) {
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
@@ -479,12 +478,12 @@ impl Home {
 }
 
 /// Where a socket is to connect or send to; a name is resolved for it.
-async fn target(event_loop: &EventLoop, socket: BorrowedFd<'_>, endpoint: Endpoint) -> Result<Address> {
+async fn target(home: &Home, socket: BorrowedFd<'_>, endpoint: Endpoint) -> Result<Address> {
     if let Endpoint::Address(address) = endpoint {
         return Ok(address);
     }
     let (family, socket_type) = socket::parameters(socket)?;
-    event_loop.resolve_one(endpoint, family, socket_type).await
+    home.resolve_one(endpoint, family, socket_type).await
 }
 
 /// Takes what was received out of its buffer, and gives back what a large buffer has left.

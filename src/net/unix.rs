@@ -309,15 +309,15 @@ impl<F: FnOnce() -> P, P: StreamProtocol<K>, K> IntoFuture for CreateUnixConnect
         let home = Home::of(&event_loop);
         OpenStream::new(factory, async move {
             valid?;
-            let event_loop = home.event_loop()?;
             ssl_options.require_plain()?;
             if let Some(fd) = sock {
-                return Prepared::given(event_loop, fd);
+                return Prepared::given(home.event_loop()?, fd);
             }
             let address = address.expect("one of the two was given");
             let fd = socket::open(AF_UNIX, SOCK_STREAM, 0)?;
-            event_loop.sock_connect(&fd, &address).await?;
-            Ok(Prepared::socket(event_loop, fd, Some(address)))
+            let connecting = home.event_loop()?.sock_connect(&fd, &address);
+            connecting.await?;
+            Ok(Prepared::socket(home.event_loop()?, fd, Some(address)))
         })
     }
 }
@@ -434,8 +434,8 @@ where
         let make = Box::new(move || P::erase(Rc::new(RefCell::new(factory()))));
         Box::pin(async move {
             valid?;
-            let event_loop = home.event_loop()?;
             serving.ssl.require_plain()?;
+            let event_loop = home.event_loop()?;
             let fd = match (sock, address) {
                 (Some(fd), _) => fd,
                 (None, address) => bind(&address.expect("one of the two was given"))?,
@@ -445,7 +445,7 @@ where
             let file = address.and_then(|address| SocketFile::of(&address));
             let Serving { backlog, max_connections, .. } = serving;
             let plan = Plan { sockets: vec![fd], make, backlog, max_connections, file };
-            serving.serve(&event_loop, plan).await
+            serving.serve(&event_loop, plan)
         })
     }
 }

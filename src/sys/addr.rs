@@ -290,6 +290,18 @@ impl ToAddress for (&str, &str) {
     }
 }
 
+impl ToAddress for (Option<&str>, &str) {
+    fn to_address(self) -> Endpoint {
+        Endpoint::host(self.0, self.1)
+    }
+}
+
+impl<const N: usize> ToAddress for ([&str; N], &str) {
+    fn to_address(self) -> Endpoint {
+        Endpoint::Host { hosts: self.0.iter().map(|&host| Some(host.into())).collect(), port: self.1.into() }
+    }
+}
+
 impl<const N: usize> ToAddress for ([&str; N], u16) {
     fn to_address(self) -> Endpoint {
         (self.0.as_slice(), self.1).to_address()

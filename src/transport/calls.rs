@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    constants::{FIRST_RETRY, LAST_RETRY},
+    constants::{FIRST_RETRY, LAST_RETRY, NOTICES_PER_TURN},
     context::{self, ContextRef},
     error::Error,
     event_loop::{
@@ -177,12 +177,13 @@ impl<P: Callee> Calls<P> {
         }
     }
 
-    /// Tells what waits, as far as the protocol can be had.
+    /// Tells what waits, as far as the protocol can be had and others have their turns: what it does when it is told may
+    /// make more to tell.
     pub(crate) fn flush<C: Caller<P>>(caller: &Rc<C>, event_loop: &EventLoop) {
         let calls = caller.calls();
-        loop {
+        for _ in 0..NOTICES_PER_TURN {
             let notice = calls.waiting.borrow_mut().pop_front();
-            let Some(notice) = notice else { break };
+            let Some(notice) = notice else { return calls.retry.set(None) };
             let transport = caller.clone().transport();
             match calls.enter(|borrowed| P::notify(borrowed, &transport, &notice)) {
                 Called::Returned(()) => {}
@@ -193,10 +194,7 @@ impl<P: Callee> Calls<P> {
                     calls.waiting.borrow_mut().push_front(notice);
                     return Self::retry_later(caller, event_loop);
                 }
-                Called::Gone => {
-                    calls.waiting.borrow_mut().clear();
-                    break;
-                }
+                Called::Gone => return calls.waiting.borrow_mut().clear(),
             }
             if let Notice::Lost(_) = notice {
                 caller.ended(event_loop);
@@ -205,7 +203,9 @@ impl<P: Callee> Calls<P> {
                 return calls.release();
             }
         }
-        calls.retry.set(None);
+        if !calls.waiting.borrow().is_empty() && !calls.scheduled.replace(true) {
+            event_loop.push(Ready::Io(caller.clone(), IoEvent::Retry));
+        }
     }
 
     /// As [`flush`](Self::flush), when a retry that was asked for has come.

@@ -1,4 +1,4 @@
-//! Protocols that somebody else holds when they are to be called.
+//! Tests: protocols that somebody else holds when they are to be called.
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Water marks: what waits to be sent, and when the protocol is told.
+//! Tests: water marks: what waits to be sent, and when the protocol is told.
 
 use std::{os::unix::net::UnixDatagram, path::PathBuf};
 

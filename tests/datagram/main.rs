@@ -28,6 +28,7 @@ mod opening;
 mod panics;
 mod receiving;
 mod sending;
+mod storms;
 mod unclaimed;
 mod unix;
 

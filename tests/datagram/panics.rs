@@ -1,4 +1,4 @@
-//! Panics of protocols: each is told of, and changes nothing.
+//! Tests: panics of protocols: each is told of, and changes nothing.
 
 use std::{future::IntoFuture, panic::AssertUnwindSafe};
 

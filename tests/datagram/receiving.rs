@@ -1,4 +1,4 @@
-//! datagram_received: bounds, order, turns.
+//! Tests: datagram_received: bounds, order, turns.
 
 use std::{cell::Cell, rc::Rc};
 

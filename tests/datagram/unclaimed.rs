@@ -1,4 +1,4 @@
-//! Openings that nobody waits for to the end, and those that fail: nothing is left of them.
+//! Tests: openings that nobody waits for to the end, and those that fail: nothing is left of them.
 
 use std::{
     future::IntoFuture,

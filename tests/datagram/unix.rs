@@ -1,4 +1,4 @@
-//! Unix datagram endpoints.
+//! Tests: unix datagram endpoints.
 
 use std::{
     fs,

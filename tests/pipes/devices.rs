@@ -1,4 +1,4 @@
-//! Terminals, other devices, and FIFOs whose ends open at different times.
+//! Tests: terminals, other devices, and FIFOs whose ends open at different times.
 
 use std::{
     cell::Cell,

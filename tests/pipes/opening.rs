@@ -1,4 +1,4 @@
-//! What connecting a pipe promises, and what becomes of the descriptor.
+//! Tests: what connecting a pipe promises, and what becomes of the descriptor.
 
 use std::{
     cell::Cell,

@@ -1,4 +1,4 @@
-//! Panics in the protocols of pipes are reported, and no more.
+//! Tests: panics in the protocols of pipes are reported, and no more.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! What comes out of a pipe.
+//! Tests: what comes out of a pipe.
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,4 +1,4 @@
-//! Descriptors that have their mode together: duplicates of one another, in one loop, in several, in other processes.
+//! Tests: descriptors that have their mode together: duplicates of one another, in one loop, in several, in other processes.
 
 use std::thread;
 

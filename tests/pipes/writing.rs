@@ -1,4 +1,4 @@
-//! What goes into a pipe.
+//! Tests: what goes into a pipe.
 
 use std::{cell::Cell, fs::OpenOptions, rc::Rc};
 

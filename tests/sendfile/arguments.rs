@@ -1,4 +1,4 @@
-//! What is refused before anything is sent.
+//! Tests: what is refused before anything is sent.
 
 use std::{
     fs::File,

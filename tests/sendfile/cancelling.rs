@@ -1,4 +1,4 @@
-//! Files that are given up on the way.
+//! Tests: files that are given up on the way.
 
 use std::{
     cell::RefCell,

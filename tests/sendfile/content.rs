@@ -1,4 +1,4 @@
-//! What arrives, and where the file's position is then.
+//! Tests: what arrives, and where the file's position is then.
 
 use std::{cell::Cell, os::unix::fs::FileExt, rc::Rc, task::Poll, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Connections that end while a file is sent.
+//! Tests: connections that end while a file is sent.
 
 use std::io::{ErrorKind as IoKind, Read};
 

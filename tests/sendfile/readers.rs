@@ -1,4 +1,4 @@
-//! Readers that do as they please.
+//! Tests: readers that do as they please.
 
 use std::{
     fs::File,

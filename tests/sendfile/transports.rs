@@ -1,4 +1,4 @@
-//! What a transport does besides sending the file.
+//! Tests: what a transport does besides sending the file.
 
 use std::io::{Read, Write};
 

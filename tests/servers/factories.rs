@@ -1,4 +1,4 @@
-//! Factories and protocols that fail, and the context that they run in.
+//! Tests: factories and protocols that fail, and the context that they run in.
 
 use std::{
     cell::RefCell,

@@ -1,4 +1,4 @@
-//! start_serving, serve_forever in all its ends, and the scope of a server.
+//! Tests: start_serving, serve_forever in all its ends, and the scope of a server.
 
 use std::time::{Duration, Instant};
 

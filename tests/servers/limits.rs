@@ -1,4 +1,4 @@
-//! How much a server takes on: a limit of its own, and the system's.
+//! Tests: how much a server takes on: a limit of its own, and the system's.
 
 use std::{
     fs::File,

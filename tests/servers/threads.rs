@@ -1,4 +1,4 @@
-//! Servers in the hands of other threads.
+//! Tests: servers in the hands of other threads.
 
 use std::{sync::mpsc::channel, thread, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Protocols that receive into memory of their own, and changes of protocol.
+//! Tests: protocols that receive into memory of their own, and changes of protocol.
 
 use std::{cell::RefCell, rc::Rc};
 

@@ -1,4 +1,4 @@
-//! The other side ends: by half, in order, or not.
+//! Tests: the other side ends: by half, in order, or not.
 
 use asyncio::{Error, ErrorKind};
 

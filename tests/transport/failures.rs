@@ -1,4 +1,4 @@
-//! Callbacks that panic, and what is reported of them.
+//! Tests: callbacks that panic, and what is reported of them.
 
 use std::{
     cell::RefCell,

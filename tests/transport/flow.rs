@@ -1,4 +1,4 @@
-//! Water marks: when a protocol is told to pause writing, and when to go on.
+//! Tests: water marks: when a protocol is told to pause writing, and when to go on.
 
 use std::{cell::RefCell, rc::Rc};
 

@@ -19,6 +19,7 @@ on_each! {
     an_opening_that_connection_made_gives_up_ends_with_connection_lost
     a_boxed_protocol_is_called_like_any
     transports_are_keys
+    what_ends_while_it_is_lent_is_closed_after_that
 }
 
 fn what_a_watcher_left_behind_does_not_keep_the_loop_awake(event_loop: &TestLoop, kind: PairKind) {
@@ -97,6 +98,64 @@ fn transports_are_keys(event_loop: &TestLoop, kind: PairKind) {
     one.transport.close();
     other.transport.close();
     event_loop.ticks(2);
+}
+
+fn what_ends_while_it_is_lent_is_closed_after_that(event_loop: &TestLoop, kind: PairKind) {
+    let Connected { transport, peer, log, .. } = connect(event_loop, kind.pair());
+    let number = transport.with_fd(|_| {
+        transport.abort();
+        event_loop.ticks(2);
+        assert!(log.lost());
+        transport.with_fd(|fd| std::os::fd::AsRawFd::as_raw_fd(&fd))
+    });
+    assert!(number.flatten().is_some(), "it stays open while it is lent");
+    assert_eq!(transport.with_fd(|_| ()), None);
+    peer_has_gone(event_loop, &peer);
+    assert!(format!("{transport:?}").contains("closed"), "{transport:?}");
+}
+
+/// A loop that is dropped while a connection is being opened is gone, with all that it had.
+#[test]
+fn an_opener_does_not_keep_its_loop_alive() {
+    let _deadline = crate::support::deadline();
+    for unix in [false, true] {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("full");
+        // Neither answers: the queues are full.
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let unix_listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let mut held = Vec::new();
+        for listener in [tcp.as_fd(), unix_listener.as_fd()] {
+            let listener = socket2::SockRef::from(&listener);
+            listener.listen(0).unwrap();
+            let address = listener.local_addr().unwrap();
+            for _ in 0..3 {
+                let socket = socket2::Socket::new(address.domain(), socket2::Type::STREAM, None).unwrap();
+                socket.set_nonblocking(true).unwrap();
+                let _ = socket.connect(&address);
+                held.push(socket);
+            }
+        }
+        let event_loop = asyncio::new_event_loop().unwrap();
+        event_loop.set_exception_handler(Some(Rc::new(|_, _| ())));
+        let address = tcp.local_addr().unwrap();
+        let log = Log::default();
+        let record = log.clone();
+        if unix {
+            let opening = event_loop.create_unix_connection(move || Recorder::new(&record), &path).into_future();
+            event_loop.create_task(async move { opening.await.map(|_| ()) });
+        } else {
+            let opening = event_loop.create_connection(move || Recorder::new(&record), address).into_future();
+            event_loop.create_task(async move { opening.await.map(|_| ()) });
+        }
+        for _ in 0..4 {
+            event_loop.run_once(Duration::from_millis(1)).unwrap();
+        }
+        let remote = event_loop.threadsafe();
+        drop(event_loop);
+        assert!(remote.is_closed(), "somebody still holds the loop");
+        assert_eq!(log.take(), []);
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a transport tells of itself, and to whom its descriptor belongs.
+//! Tests: what a transport tells of itself, and to whom its descriptor belongs.
 
 use std::{
     collections::HashSet,

@@ -1,4 +1,4 @@
-//! pause_reading and resume_reading.
+//! Tests: pause_reading and resume_reading.
 
 use std::{
     cell::{Cell, RefCell},

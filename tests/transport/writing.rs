@@ -1,4 +1,4 @@
-//! What is written arrives: at once if it can, all of it, in order.
+//! Tests: what is written arrives: at once if it can, all of it, in order.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
