@@ -81,7 +81,8 @@ where
     C::IntoFuture: 'static,
 {
     // Nothing here holds the loop while it waits: that would keep the loop alive.
-    let requests = || running::with(|running| running.map(|event_loop| event_loop.with_current(|task| task.requests())));
+    let requests =
+        || running::with(|running| running.map(|event_loop| event_loop.with_current(|task| task.requests())));
     let (delay, requests_before) = (delay.into(), requests());
     let race = Rc::new(Race::new());
     TaskGroup::scope(async |group| {

@@ -1,4 +1,4 @@
-//! Tests: protocols that somebody else holds when they are to be called.
+//! What these tests show: protocols that somebody else holds when they are to be called.
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Tests: water marks: what waits to be sent, and when the protocol is told.
+//! What these tests show: water marks: what waits to be sent, and when the protocol is told.
 
 use std::{os::unix::net::UnixDatagram, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! Tests: panics of protocols: each is told of, and changes nothing.
+//! What these tests show: panics of protocols: each is told of, and changes nothing.
 
 use std::{future::IntoFuture, panic::AssertUnwindSafe};
 

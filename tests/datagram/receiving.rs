@@ -1,4 +1,4 @@
-//! Tests: datagram_received: bounds, order, turns.
+//! What these tests show: datagram_received: bounds, order, turns.
 
 use std::{cell::Cell, rc::Rc};
 

@@ -1,4 +1,4 @@
-//! Tests: sendto and try_sendto: where datagrams go, and what becomes of those that cannot.
+//! What these tests show: sendto and try_sendto: where datagrams go, and what becomes of those that cannot.
 
 use std::{cell::Cell, net::SocketAddr, path::Path, rc::Rc};
 

@@ -1,4 +1,4 @@
-//! Tests: tests of endpoints that would keep their loop to themselves.
+//! What these tests show: endpoints that would keep their loop to themselves.
 
 use std::{
     cell::Cell,
@@ -22,7 +22,7 @@ struct Stubborn {
     errors: Rc<Cell<usize>>,
 }
 
-const TOO_LARGE: [u8; 70_000] = [0; 70_000];
+static TOO_LARGE: [u8; 70_000] = [0; 70_000];
 
 impl DatagramProtocol for Stubborn {
     fn connection_made(&mut self, transport: &DatagramTransport) {

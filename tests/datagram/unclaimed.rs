@@ -1,4 +1,4 @@
-//! Tests: openings that nobody waits for to the end, and those that fail: nothing is left of them.
+//! What these tests show: openings that nobody waits for to the end, and those that fail: nothing is left of them.
 
 use std::{
     future::IntoFuture,

@@ -1,4 +1,4 @@
-//! Tests: unix datagram endpoints.
+//! What these tests show: unix datagram endpoints.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Tests: terminals, other devices, and FIFOs whose ends open at different times.
+//! What these tests show: terminals, other devices, and FIFOs whose ends open at different times.
 
 use std::{
     cell::Cell,

@@ -1,4 +1,4 @@
-//! Tests: what connecting a pipe promises, and what becomes of the descriptor.
+//! What these tests show: what connecting a pipe promises, and what becomes of the descriptor.
 
 use std::{
     cell::Cell,

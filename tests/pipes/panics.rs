@@ -1,4 +1,4 @@
-//! Tests: panics in the protocols of pipes are reported, and no more.
+//! What these tests show: panics in the protocols of pipes are reported, and no more.
 
 use std::cell::Cell;
 

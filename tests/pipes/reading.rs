@@ -1,4 +1,4 @@
-//! Tests: what comes out of a pipe.
+//! What these tests show: what comes out of a pipe.
 
 use std::{
     cell::{Cell, RefCell},

@@ -1,4 +1,4 @@
-//! Tests: descriptors that have their mode together: duplicates of one another, in one loop, in several, in other processes.
+//! What these tests show: descriptors whose mode is shared, by duplicates in one loop, in several, in other processes.
 
 use std::thread;
 

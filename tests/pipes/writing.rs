@@ -1,4 +1,4 @@
-//! Tests: what goes into a pipe.
+//! What these tests show: what goes into a pipe.
 
 use std::{cell::Cell, fs::OpenOptions, rc::Rc};
 

@@ -1,4 +1,4 @@
-//! Tests: what is refused before anything is sent.
+//! What these tests show: what is refused before anything is sent.
 
 use std::{
     fs::File,

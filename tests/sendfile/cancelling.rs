@@ -1,4 +1,4 @@
-//! Tests: files that are given up on the way.
+//! What these tests show: files that are given up on the way.
 
 use std::{
     cell::RefCell,

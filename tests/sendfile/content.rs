@@ -1,4 +1,4 @@
-//! Tests: what arrives, and where the file's position is then.
+//! What these tests show: what arrives, and where the file's position is then.
 
 use std::{cell::Cell, os::unix::fs::FileExt, rc::Rc, task::Poll, time::Duration};
 

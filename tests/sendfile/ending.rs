@@ -1,4 +1,4 @@
-//! Tests: connections that end while a file is sent.
+//! What these tests show: connections that end while a file is sent.
 
 use std::io::{ErrorKind as IoKind, Read};
 

@@ -1,4 +1,4 @@
-//! Tests: readers that do as they please.
+//! What these tests show: readers that do as they please.
 
 use std::{
     fs::File,

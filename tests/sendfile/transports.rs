@@ -1,4 +1,4 @@
-//! Tests: what a transport does besides sending the file.
+//! What these tests show: what a transport does besides sending the file.
 
 use std::io::{Read, Write};
 

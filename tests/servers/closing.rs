@@ -1,4 +1,4 @@
-//! Tests: how servers end: close, their clients, and those who wait for it.
+//! What these tests show: how servers end: close, their clients, and those who wait for it.
 
 use std::{cell::RefCell, io::Read, rc::Rc, time::Duration};
 

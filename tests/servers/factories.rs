@@ -1,4 +1,4 @@
-//! Tests: factories and protocols that fail, and the context that they run in.
+//! What these tests show: factories and protocols that fail, and the context that they run in.
 
 use std::{
     cell::RefCell,

@@ -1,4 +1,4 @@
-//! Tests: start_serving, serve_forever in all its ends, and the scope of a server.
+//! What these tests show: start_serving, serve_forever in all its ends, and the scope of a server.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Tests: how much a server takes on: a limit of its own, and the system's.
+//! What these tests show: how much a server takes on: a limit of its own, and the system's.
 
 use std::{
     fs::File,

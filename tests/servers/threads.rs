@@ -1,4 +1,4 @@
-//! Tests: servers in the hands of other threads.
+//! What these tests show: servers in the hands of other threads.
 
 use std::{sync::mpsc::channel, thread, time::Duration};
 

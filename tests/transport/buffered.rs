@@ -1,4 +1,4 @@
-//! Tests: protocols that receive into memory of their own, and changes of protocol.
+//! What these tests show: protocols that receive into memory of their own, and changes of protocol.
 
 use std::{cell::RefCell, rc::Rc};
 

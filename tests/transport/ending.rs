@@ -1,4 +1,4 @@
-//! Tests: the other side ends: by half, in order, or not.
+//! What these tests show: the other side ends: by half, in order, or not.
 
 use asyncio::{Error, ErrorKind};
 

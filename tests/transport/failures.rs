@@ -1,4 +1,4 @@
-//! Tests: callbacks that panic, and what is reported of them.
+//! What these tests show: callbacks that panic, and what is reported of them.
 
 use std::{
     cell::RefCell,

@@ -1,4 +1,4 @@
-//! Tests: water marks: when a protocol is told to pause writing, and when to go on.
+//! What these tests show: water marks: when a protocol is told to pause writing, and when to go on.
 
 use std::{cell::RefCell, rc::Rc};
 

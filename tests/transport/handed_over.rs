@@ -1,4 +1,4 @@
-//! Tests of descriptors that were watched before a transport got them, and of openings that end in the middle.
+//! What these tests show: descriptors that were watched before, and openings that end in the middle.
 
 use std::{cell::RefCell, os::fd::AsFd, rc::Rc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Tests: what a transport tells of itself, and to whom its descriptor belongs.
+//! What these tests show: what a transport tells of itself, and to whom its descriptor belongs.
 
 use std::{
     collections::HashSet,

@@ -1,4 +1,4 @@
-//! Tests: pause_reading and resume_reading.
+//! What these tests show: pause_reading and resume_reading.
 
 use std::{
     cell::{Cell, RefCell},

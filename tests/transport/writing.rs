@@ -1,4 +1,4 @@
-//! Tests: what is written arrives: at once if it can, all of it, in order.
+//! What these tests show: what is written arrives: at once if it can, all of it, in order.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
