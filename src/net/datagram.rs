@@ -213,6 +213,7 @@ impl<'f, P: DatagramProtocol> IntoFuture for CreateDatagramEndpoint<'f, P> {
                 Some(sock) => (given(&ends, sock)?, None),
                 None => {
                     ends.validate()?;
+                    home.check()?;
                     ends.open(&home).await?
                 }
             };

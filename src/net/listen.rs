@@ -314,6 +314,7 @@ where
         let make = Box::new(move || P::erase(Rc::new(RefCell::new(factory()))));
         Box::pin(async move {
             valid?;
+            home.check()?;
             serving.ssl.require_plain()?;
             let sockets = listening.bind(&home).await?;
             let Serving { backlog, max_connections, .. } = serving;

@@ -388,7 +388,7 @@ impl EventLoop {
     ) -> impl StdFuture<Output = Result<()>> + use<'s, S, A> {
         let (home, endpoint) = (Home::of(self), address.to_address());
         async move {
-            drop(home.event_loop()?);
+            home.check()?;
             check_nonblocking(socket.as_fd())?;
             let address = target(&home, socket.as_fd(), endpoint).await?;
             let failed = |error| connect_failed(&address, error);
@@ -465,6 +465,11 @@ pub(crate) struct Home {
 impl Home {
     pub(crate) fn of(event_loop: &EventLoop) -> Self {
         Home { loop_id: event_loop.inner.shared.id, context: event_loop.context().cloned() }
+    }
+
+    /// Whether the loop is the running one, and open.
+    pub(crate) fn check(&self) -> Result<()> {
+        local(self.loop_id).map(drop)
     }
 
     /// The loop, from inside a future, which does not hold it: it would keep it alive.

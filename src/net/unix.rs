@@ -309,6 +309,7 @@ impl<F: FnOnce() -> P, P: StreamProtocol<K>, K> IntoFuture for CreateUnixConnect
         let home = Home::of(&event_loop);
         OpenStream::new(factory, async move {
             valid?;
+            home.check()?;
             ssl_options.require_plain()?;
             if let Some(fd) = sock {
                 return Prepared::given(home.event_loop()?, fd);
