@@ -25,7 +25,7 @@ use asyncio::{
 };
 use socket2::SockRef;
 
-use crate::counting::{Counting, allocations};
+use crate::counting::{Counting, allocations, bytes};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -364,6 +364,45 @@ fn a_steady_echo_by_a_buffered_protocol_allocates_nothing() {
         };
         assert_eq!(echoed(size, rounds, make), 0, "{size} bytes");
     }
+}
+
+/// How many bytes of the heap a connection may take while nothing happens on it, a small protocol included.
+const IDLE_CONNECTION: i64 = 600;
+
+#[test]
+fn an_idle_connection_takes_little_memory() {
+    const CONNECTIONS: i64 = 200;
+
+    struct Idle(Option<Transport>);
+
+    impl Protocol for Idle {
+        fn connection_made(&mut self, transport: &Transport) {
+            self.0 = Some(transport.clone());
+        }
+
+        fn data_received(&mut self, _data: &[u8]) {}
+    }
+
+    let taken = run(async {
+        let mut taken = 0;
+        // Twice, as the loop's tables have their size the second time.
+        for _ in 0..2 {
+            let mut others = Vec::with_capacity(CONNECTIONS as usize);
+            let before = bytes();
+            for _ in 0..CONNECTIONS {
+                let (ours, theirs) = UnixStream::pair()?;
+                others.push(theirs);
+                running_loop().connect_accepted_socket(|| Idle(None), ours).await?;
+            }
+            taken = bytes() - before;
+            drop(others);
+            for _ in 0..10 {
+                next_iteration().await?; // in which they end
+            }
+        }
+        Ok(taken)
+    });
+    assert!(taken <= CONNECTIONS * IDLE_CONNECTION, "{} bytes", taken / CONNECTIONS);
 }
 
 struct DatagramEcho {

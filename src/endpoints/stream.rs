@@ -105,7 +105,8 @@ pub(crate) struct StreamEndpoint {
     undelivered: Cell<u8>,
     /// What ended the connection.
     failure: RefCell<Option<Error>>,
-    opener: Cell<Option<Future<()>>>,
+    /// Boxed, for few connections have one, and not for long.
+    opener: Cell<Option<Box<Future<()>>>>,
     attached: Cell<Option<(Rc<dyn Attached>, usize)>>,
 }
 
@@ -155,7 +156,7 @@ impl StreamEndpoint {
             ready_queued: Cell::new(false),
             undelivered: Cell::new(0),
             failure: RefCell::new(None),
-            opener: Cell::new(opener),
+            opener: Cell::new(opener.map(Box::new)),
             attached: Cell::new(attached),
         });
         if let Err(error) = event_loop.own(number, endpoint.clone()) {

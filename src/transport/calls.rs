@@ -171,18 +171,27 @@ impl<P: Callee> Calls<P> {
     /// Tells the protocol now, or after the call of ours that runs, or once it is let go.
     pub(crate) fn notify<C: Caller<P>>(caller: &Rc<C>, event_loop: &EventLoop, notice: Notice) {
         let calls = caller.calls();
+        if !calls.calling.get() && calls.waiting.borrow().is_empty() {
+            // Not by way of the queue, whose memory an idle connection does not need.
+            return Self::tell(caller, event_loop, Some(notice));
+        }
         calls.waiting.borrow_mut().push_back(notice);
         if !calls.calling.get() {
             Self::flush(caller, event_loop);
         }
     }
 
-    /// Tells what waits, as far as the protocol can be had and others have their turns: what it does when it is told may
-    /// make more to tell.
+    /// Tells what waits.
     pub(crate) fn flush<C: Caller<P>>(caller: &Rc<C>, event_loop: &EventLoop) {
+        Self::tell(caller, event_loop, None);
+    }
+
+    /// Tells the `first` notice and what waits, as far as the protocol can be had and others have their turns: what it
+    /// does when it is told may make more to tell.
+    fn tell<C: Caller<P>>(caller: &Rc<C>, event_loop: &EventLoop, mut first: Option<Notice>) {
         let calls = caller.calls();
         for _ in 0..NOTICES_PER_TURN {
-            let notice = calls.waiting.borrow_mut().pop_front();
+            let notice = first.take().or_else(|| calls.waiting.borrow_mut().pop_front());
             let Some(notice) = notice else { return calls.retry.set(None) };
             let transport = caller.clone().transport();
             match calls.enter(|borrowed| P::notify(borrowed, &transport, &notice)) {
