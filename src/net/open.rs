@@ -16,7 +16,10 @@ use crate::{
     event_loop::EventLoop,
     net::options::{check_stream, is_inet},
     sys::{addr::Address, socket},
-    transport::{Transport, protocol::StreamProtocol},
+    transport::{
+        Transport,
+        protocol::{AnyStreamProtocol, StreamProtocol},
+    },
 };
 
 type Boxed<T> = Pin<Box<dyn StdFuture<Output = Result<T>>>>;
@@ -55,7 +58,7 @@ impl Prepared {
 pub struct OpenStream<F, P> {
     /// Taken when the protocol is made.
     factory: Option<F>,
-    erase: fn(Rc<RefCell<P>>) -> crate::transport::protocol::AnyStreamProtocol,
+    erase: fn(Rc<RefCell<P>>) -> AnyStreamProtocol,
     stage: Stage<P>,
 }
 
@@ -105,7 +108,7 @@ impl<F, P> fmt::Debug for OpenStream<F, P> {
 async fn open<P: 'static>(
     prepared: Prepared,
     protocol: Rc<RefCell<P>>,
-    erase: fn(Rc<RefCell<P>>) -> crate::transport::protocol::AnyStreamProtocol,
+    erase: fn(Rc<RefCell<P>>) -> AnyStreamProtocol,
 ) -> Result<(Transport, Rc<RefCell<P>>)> {
     let Prepared { event_loop, fd, kind, peer } = prepared;
     let opener = event_loop.create_future();

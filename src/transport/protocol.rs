@@ -36,7 +36,7 @@ use crate::{
 /// ```
 /// # struct Client;
 /// # impl Client {
-/// #     fn request(&mut self) -> asyncio::Future<String> { unimplemented!() }
+/// #     fn request(&mut self) -> asyncio::Future<String> { asyncio::Future::new() }
 /// # }
 /// # async fn ask(protocol: std::rc::Rc<std::cell::RefCell<Client>>) -> asyncio::Result<String> {
 /// let answer = protocol.borrow_mut().request(); // what data_received will complete
