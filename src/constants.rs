@@ -32,6 +32,9 @@ pub(crate) const HIGH_WATER: usize = 64 << 10;
 /// What a loop's transports read into, in bytes, one for all of them (asyncio: `max_size`, 256 KiB).
 pub(crate) const READ_BUFFER: usize = 256 << 10;
 
+/// How many of them are kept: what was received, what TLS makes of it, and what it makes of the answer.
+pub(crate) const READ_BUFFERS: usize = 3;
+
 /// A write buffer up to this capacity, in bytes, is kept by its loop for the next transport that needs one.
 pub(crate) const SPARE_BUFFER: usize = 1 << 20;
 
@@ -76,3 +79,21 @@ pub(crate) const SENDFILE_PER_TURN: usize = 1 << 20;
 
 /// How many calls in a row tell a protocol what came up in the calls themselves, before others have a turn.
 pub(crate) const NOTICES_PER_TURN: usize = 64;
+
+/// How long a TLS handshake may take unless somebody says otherwise: 60 s. (asyncio: `SSL_HANDSHAKE_TIMEOUT`)
+#[cfg(feature = "tls")]
+pub const SSL_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a TLS connection that closes waits for the other side unless somebody says otherwise: 30 s.
+/// (asyncio: `SSL_SHUTDOWN_TIMEOUT`)
+#[cfg(feature = "tls")]
+pub const SSL_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where the protocol of a TLS transport is told to pause writing, in bytes
+/// (asyncio: 512 KiB, `FLOW_CONTROL_HIGH_WATER_SSL_WRITE`).
+#[cfg(feature = "tls")]
+pub(crate) const HIGH_WATER_SSL: usize = 512 << 10;
+
+/// How much of what is written TLS encrypts at once, in bytes: whole records, which fit a read buffer with what they add.
+#[cfg(feature = "tls")]
+pub(crate) const ENCRYPTED_AT_ONCE: usize = 15 << 14;

@@ -59,6 +59,7 @@
 //! | 5 | `combine` | sleep, timeouts, groups, `gather` and its kin, generators, `to_thread` |
 //! |   | `sync` | locks, events, conditions, semaphores, barriers, queues |
 //! |   | `endpoints` | transports over descriptors |
+//! |   | `tls` | TLS over any transport; the library behind a trait |
 //! | 4 | `task`, `executor` | `Task`, `run_until_complete`; `run_in_executor` |
 //! | 3 | `future`, `signals` | `Future`; `add_signal_handler` |
 //! |   | `transport` | handles, protocols, water marks, bytes waiting to go |
@@ -83,6 +84,8 @@ mod signals;
 mod sync;
 mod sys;
 mod task;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 mod workers;
 
@@ -323,7 +326,30 @@ pub mod prelude {
 }
 
 #[cfg(feature = "tls")]
-pub use crate::net::options::SslContext;
+pub use crate::{
+    constants::{SSL_HANDSHAKE_TIMEOUT, SSL_SHUTDOWN_TIMEOUT},
+    net::start_tls::StartTls,
+    tls::{
+        context::SslContext,
+        context_builder::{SslContextBuilder, TlsVersion, VerifyMode},
+        extra_info::{
+            ALPN_PROTOCOL, CIPHER, CLOSE_NOTIFY, Cipher, PEERCERT, PEERCERT_CHAIN, SERVER_HOSTNAME, SESSION_REUSED,
+            SSL_VERSION, SSLCONTEXT,
+        },
+    },
+};
+
+/// The TLS library: [`SslContext`] is made of its configurations, and gives them back.
+#[cfg(feature = "tls")]
+pub use rustls;
+
+#[cfg(feature = "tls")]
+const _: () = {
+    const fn send_and_sync<T: Send + Sync>() {}
+
+    send_and_sync::<SslContext>();
+    send_and_sync::<SslContextBuilder>();
+};
 
 /// The README's program is a doc test.
 #[cfg(doctest)]

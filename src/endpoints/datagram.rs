@@ -440,6 +440,7 @@ impl IoHandler for DatagramEndpoint {
                 let failure = self.failure.borrow().clone();
                 Calls::notify(&self, event_loop, Notice::Lost(failure));
             }
+            IoEvent::TimedOut => {}
             IoEvent::Retry => Calls::retry(&self, event_loop),
         }
     }

@@ -92,6 +92,8 @@ pub(crate) struct StreamEndpoint {
     sending_file: Cell<bool>,
     /// Whether who sends a file waits for the descriptor to be writable.
     wants_writable: Cell<bool>,
+    /// Set when a layer has taken it over: nobody else writes. Never cleared.
+    layered: Cell<bool>,
     drained: Cell<Option<Waker>>,
     /// Whether it is a write pipe whose reader can be seen to go: no device.
     channel: bool,
@@ -149,6 +151,7 @@ impl StreamEndpoint {
             losing: Cell::new(false),
             sending_file: Cell::new(false),
             wants_writable: Cell::new(false),
+            layered: Cell::new(false),
             drained: Cell::new(None),
             channel,
             unread: Cell::new(false),
@@ -165,19 +168,6 @@ impl StreamEndpoint {
         }
         event_loop.push(Ready::Io(endpoint.clone(), IoEvent::Made));
         Ok(endpoint)
-    }
-
-    /// Ends a connection whose opener has gone: a protocol that has not heard of it never will.
-    pub(crate) fn abandon(&self) {
-        if self.started.get() {
-            return self.force_close(None);
-        }
-        let Some(event_loop) = self.event_loop() else { return };
-        self.closing.set(true);
-        self.losing.set(true);
-        self.ended(&event_loop);
-        // Last, for the drop of a protocol is other people's code.
-        self.calls.release();
     }
 
     fn this(&self) -> Rc<Self> {
@@ -292,6 +282,11 @@ impl StreamEndpoint {
                     Err(error) => Read::of(error),
                 }
             }
+            BorrowedProtocol::Sink(sink) => match sink.readable(&mut |memory| self.receive(memory)) {
+                Ok(0) => Read::End,
+                Ok(_) => Read::Data,
+                Err(error) => Read::of(error),
+            },
         });
         if !matches!(called, Called::Borrowed) {
             self.undelivered.set(0);
@@ -420,6 +415,8 @@ impl StreamEndpoint {
             format!("{call}() is not supported: {} only reads", self.describe())
         } else if self.write_ended.get() {
             format!("Cannot call {call}() after write_eof()")
+        } else if self.layered.get() {
+            format!("Cannot call {call}() on {}: start_tls() has taken it over", self.describe())
         } else if self.sending_file.get() {
             format!("unable to {call}; sendfile is in progress")
         } else {
@@ -609,6 +606,7 @@ impl IoHandler for StreamEndpoint {
                 Calls::notify(&self, event_loop, Notice::Lost(failure));
             }
             IoEvent::Retry => Calls::retry(&self, event_loop),
+            IoEvent::TimedOut => {}
         }
     }
 
@@ -622,6 +620,9 @@ impl IoHandler for StreamEndpoint {
         self.close_fd();
         let left = (self.opener.take(), self.attached.take());
         self.wake_drained();
+        if let Some(sink) = self.calls.protocol().and_then(AnyStreamProtocol::into_sink) {
+            sink.discard();
+        }
         self.calls.release();
         drop(left);
     }
@@ -834,13 +835,6 @@ impl RawTransport for StreamEndpoint {
         }
     }
 
-    fn write_for_sendfile(&self, data: &[u8]) -> Result<()> {
-        if !self.closing.get() {
-            self.put(&[IoSlice::new(data)], false);
-        }
-        Ok(())
-    }
-
     fn poll_drained(&self, writable: bool, waker: &Waker) -> Poll<Result<()>> {
         if self.closing.get() {
             let failure = self.failure.borrow().clone();
@@ -858,7 +852,44 @@ impl RawTransport for StreamEndpoint {
         }
         Poll::Pending
     }
+
     fn fail(&self, error: Error) {
         self.force_close(Some(error));
+    }
+
+    fn begin_layer(&self) -> Result<()> {
+        if self.kind != Kind::Socket {
+            return Err(Error::Value(format!("start_tls() is not supported by {}", self.describe()).into()));
+        }
+        if self.closing.get() {
+            return Err(Error::Runtime("start_tls() on a transport that is closing".into()));
+        }
+        self.check_write("start_tls")?;
+        self.layered.set(true);
+        Ok(())
+    }
+
+    fn write_for_layer(&self, pieces: &[IoSlice<'_>], more: bool) -> Result<()> {
+        if self.closing.get() {
+            return Ok(());
+        }
+        if !pieces.is_empty() {
+            self.put(pieces, more);
+        } else if !more {
+            self.grown(self.write_buffer_size());
+        }
+        Ok(())
+    }
+
+    fn abandon(&self) {
+        if self.started.get() {
+            return self.force_close(None);
+        }
+        let Some(event_loop) = self.event_loop() else { return };
+        self.closing.set(true);
+        self.losing.set(true);
+        self.ended(&event_loop);
+        // Last, for the drop of a protocol is other people's code.
+        self.calls.release();
     }
 }

@@ -31,6 +31,9 @@ pub(crate) enum IoEvent {
     Lost,
     /// What could not be delivered may be tried again.
     Retry,
+    /// What it set a timer for has not come.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS has such limits"))]
+    TimedOut,
 }
 
 struct OwnedSource {

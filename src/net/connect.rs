@@ -19,7 +19,7 @@ use crate::{
     event_loop::{EventLoop, running},
     net::{
         open::{OpenStream, Prepared},
-        options::SslOptions,
+        options::{SslOptions, TlsOptions},
         sock::{Home, bind_failed, copy_of},
     },
     sys::{
@@ -332,7 +332,7 @@ impl<F, P, K> CreateConnection<F, P, K> {
         self
     }
 
-    fn validate(&self) -> Result<()> {
+    fn validate(&self) -> Result<Option<TlsOptions>> {
         let Target { endpoint, local_addr, .. } = &self.target;
         let host = match (endpoint, &self.sock) {
             (Endpoint::None, None) => {
@@ -356,7 +356,7 @@ impl<F, P, K> CreateConnection<F, P, K> {
                 return Err(Error::Value("a unix address needs create_unix_connection".into()));
             }
         };
-        self.ssl_options.validate(true, host.as_deref())
+        self.ssl_options.client(host.as_deref())
     }
 }
 
@@ -400,17 +400,16 @@ impl<F: FnOnce() -> P, P: StreamProtocol<K>, K> IntoFuture for CreateConnection<
 
     fn into_future(self) -> Self::IntoFuture {
         let valid = self.validate();
-        let CreateConnection { event_loop, factory, target, sock, ssl_options, .. } = self;
+        let CreateConnection { event_loop, factory, target, sock, .. } = self;
         let home = Home::of(&event_loop);
         OpenStream::new(factory, async move {
-            valid?;
+            let tls = valid?;
             home.check()?;
-            ssl_options.require_plain()?;
             if let Some(fd) = sock {
-                return Prepared::given(home.event_loop()?, fd);
+                return Ok(Prepared::given(home.event_loop()?, fd)?.with_tls(tls));
             }
             let (fd, peer) = target.connect(&home).await?;
-            Ok(Prepared::socket(home.event_loop()?, fd, Some(peer)))
+            Ok(Prepared::socket(home.event_loop()?, fd, Some(peer)).with_tls(tls))
         })
     }
 }
@@ -423,9 +422,8 @@ impl<F: FnOnce() -> P, P: StreamProtocol<K>, K> IntoFuture for ConnectAcceptedSo
         let ConnectAcceptedSocket { event_loop, factory, sock, ssl_options, .. } = self;
         let home = Home::of(&event_loop);
         OpenStream::new(factory, async move {
-            ssl_options.validate(false, None)?;
-            ssl_options.require_plain()?;
-            Prepared::given(home.event_loop()?, sock)
+            let tls = ssl_options.server()?;
+            Ok(Prepared::given(home.event_loop()?, sock)?.with_tls(tls))
         })
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     error::{Error, Result},
     event_loop::EventLoop,
     net::{
-        options::{SslOptions, check_stream, is_inet},
+        options::{SslOptions, TlsOptions, check_stream, is_inet},
         server::{Plan, Server, make_server},
         sock::{Home, bind_failed},
     },
@@ -255,7 +255,7 @@ impl<F, P, K> CreateServer<F, P, K> {
         self
     }
 
-    fn validate(&self) -> Result<()> {
+    fn validate(&self) -> Result<Option<TlsOptions>> {
         match (&self.listening.endpoint, &self.listening.sock) {
             (Endpoint::None, None) => {
                 return Err(Error::Value("Neither host/port nor sock were specified".into()));
@@ -274,11 +274,11 @@ impl<F, P, K> CreateServer<F, P, K> {
 }
 
 impl Serving {
-    pub(crate) fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<Option<TlsOptions>> {
         if self.max_connections == Some(0) {
             return Err(Error::Value("max_connections must not be zero".into()));
         }
-        self.ssl.validate(false, None)
+        self.ssl.server()
     }
 
     /// A server of bound sockets, serving if that is wanted.
@@ -313,12 +313,11 @@ where
         drop(event_loop);
         let make = Box::new(move || P::erase(Rc::new(RefCell::new(factory()))));
         Box::pin(async move {
-            valid?;
+            let tls = valid?;
             home.check()?;
-            serving.ssl.require_plain()?;
             let sockets = listening.bind(&home).await?;
             let Serving { backlog, max_connections, .. } = serving;
-            let plan = Plan { sockets, make, backlog, max_connections, file: None };
+            let plan = Plan { sockets, make, backlog, max_connections, tls, file: None };
             serving.serve(&home.event_loop()?, plan)
         })
     }

@@ -11,4 +11,6 @@ pub(crate) mod sendfile;
 pub(crate) mod server;
 pub(crate) mod sock;
 pub(crate) mod socket_file;
+#[cfg(feature = "tls")]
+pub(crate) mod start_tls;
 pub(crate) mod unix;

@@ -14,7 +14,7 @@ use crate::{
     endpoints::stream::{Kind, Opening, StreamEndpoint},
     error::Result,
     event_loop::EventLoop,
-    net::options::{check_stream, is_inet},
+    net::options::{TlsOptions, check_stream, is_inet},
     sys::{addr::Address, socket},
     transport::{
         Transport,
@@ -30,6 +30,7 @@ pub(crate) struct Prepared {
     pub(crate) fd: OwnedFd,
     pub(crate) kind: Kind,
     pub(crate) peer: Option<Address>,
+    pub(crate) tls: Option<TlsOptions>,
 }
 
 impl Prepared {
@@ -39,7 +40,7 @@ impl Prepared {
             // Only a wish: some sockets of IP have no such option.
             let _ = socket::set_nodelay(fd.as_fd());
         }
-        Prepared { event_loop, fd, kind: Kind::Socket, peer }
+        Prepared { event_loop, fd, kind: Kind::Socket, peer, tls: None }
     }
 
     /// A connected stream socket that the caller gave.
@@ -48,6 +49,30 @@ impl Prepared {
         socket::set_nonblocking(&fd, true)?;
         let peer = socket::peer_address(fd.as_fd());
         Ok(Prepared::socket(event_loop, fd, peer))
+    }
+
+    /// With TLS over it, if there are options for that.
+    pub(crate) fn with_tls(self, tls: Option<TlsOptions>) -> Self {
+        Prepared { tls, ..self }
+    }
+}
+
+/// Makes the transport of a descriptor, with TLS over it if there are options for that.
+pub(crate) fn open_transport(event_loop: &EventLoop, opening: Opening, tls: Option<TlsOptions>) -> Result<Transport> {
+    match tls {
+        None => Ok(Transport(StreamEndpoint::open(event_loop, opening)?)),
+        #[cfg(feature = "tls")]
+        Some(options) => {
+            use crate::tls::protocol::TlsTransport;
+            let Opening { protocol, opener, .. } = opening;
+            let tls = TlsTransport::new(event_loop, options, protocol, opener)?;
+            let protocol = AnyStreamProtocol::of_sink(tls.clone());
+            let inner = StreamEndpoint::open(event_loop, Opening { protocol, opener: None, ..opening })?;
+            tls.lay_over(Transport(inner))?;
+            Ok(Transport(tls))
+        }
+        #[cfg(not(feature = "tls"))]
+        Some(options) => match options {},
     }
 }
 
@@ -110,25 +135,25 @@ async fn open<P: 'static>(
     protocol: Rc<RefCell<P>>,
     erase: fn(Rc<RefCell<P>>) -> AnyStreamProtocol,
 ) -> Result<(Transport, Rc<RefCell<P>>)> {
-    let Prepared { event_loop, fd, kind, peer } = prepared;
+    let Prepared { event_loop, fd, kind, peer, tls } = prepared;
     let opener = event_loop.create_future();
     let opening =
         Opening { fd, kind, peer, protocol: erase(protocol.clone()), opener: Some(opener.clone()), attached: None };
-    let mut endpoint = Unclaimed(Some(StreamEndpoint::open(&event_loop, opening)?));
+    let mut transport = Unclaimed(Some(open_transport(&event_loop, opening, tls)?));
     // A future that holds its loop would keep it alive.
     drop(event_loop);
     opener.await?;
-    let endpoint = endpoint.0.take().expect("nobody else takes it");
-    Ok((Transport(endpoint), protocol))
+    let transport = transport.0.take().expect("nobody else takes it");
+    Ok((transport, protocol))
 }
 
 /// A transport that nobody has yet: given up where its opening is.
-struct Unclaimed(Option<Rc<StreamEndpoint>>);
+pub(crate) struct Unclaimed(pub(crate) Option<Transport>);
 
 impl Drop for Unclaimed {
     fn drop(&mut self) {
-        if let Some(endpoint) = self.0.take() {
-            endpoint.abandon();
+        if let Some(transport) = self.0.take() {
+            transport.0.abandon();
         }
     }
 }

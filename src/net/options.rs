@@ -13,32 +13,16 @@ use crate::{
     },
 };
 
-/// The configuration of TLS connections.
-///
-/// Not there yet: opening a connection with one is [`Error::Ssl`]. What is passed beside it is checked already.
-///
-/// asyncio: `ssl.SSLContext`.
 #[cfg(feature = "tls")]
-#[derive(Clone, Debug)]
-pub struct SslContext(());
-
-#[cfg(feature = "tls")]
-impl SslContext {
-    /// A configuration for the connecting side.
-    ///
-    /// # Errors
-    ///
-    /// None yet.
-    ///
-    /// asyncio: `ssl.create_default_context()`.
-    pub fn client() -> Result<SslContext> {
-        Ok(SslContext(()))
-    }
-}
+pub(crate) use crate::tls::context::{SslContext, TlsOptions};
 
 #[cfg(not(feature = "tls"))]
 #[derive(Clone, Debug)]
 pub(crate) enum SslContext {}
+
+#[cfg(not(feature = "tls"))]
+#[derive(Clone, Debug)]
+pub(crate) enum TlsOptions {}
 
 /// The arguments that belong to TLS.
 #[derive(Clone, Debug, Default)]
@@ -50,40 +34,50 @@ pub(crate) struct SslOptions {
 }
 
 impl SslOptions {
-    /// What holds for all openers. `connects` are those that must know whom they talk to; `host` is their default for it.
-    pub(crate) fn validate(&self, connects: bool, host: Option<&str>) -> Result<()> {
+    /// The end that connects; `host` is whom it talks to unless it was said. `None` without TLS.
+    pub(crate) fn client(&self, host: Option<&str>) -> Result<Option<TlsOptions>> {
+        self.check()?;
+        #[cfg(feature = "tls")]
+        if let Some(context) = &self.context {
+            return TlsOptions::client(context, self.server_hostname.as_deref(), host, self.timeouts()).map(Some);
+        }
+        let _ = host;
+        Ok(None)
+    }
+
+    /// The end that accepts. `None` without TLS.
+    pub(crate) fn server(&self) -> Result<Option<TlsOptions>> {
+        self.check()?;
+        #[cfg(feature = "tls")]
+        if let Some(context) = &self.context {
+            return TlsOptions::server(context, self.timeouts()).map(Some);
+        }
+        Ok(None)
+    }
+
+    #[cfg(feature = "tls")]
+    fn timeouts(&self) -> [Duration; 2] {
+        use crate::constants::{SSL_HANDSHAKE_TIMEOUT, SSL_SHUTDOWN_TIMEOUT};
+        [self.handshake_timeout.unwrap_or(SSL_HANDSHAKE_TIMEOUT), self.shutdown_timeout.unwrap_or(SSL_SHUTDOWN_TIMEOUT)]
+    }
+
+    /// What holds for both.
+    fn check(&self) -> Result<()> {
         let timeouts =
             [("ssl_handshake_timeout", self.handshake_timeout), ("ssl_shutdown_timeout", self.shutdown_timeout)];
-        if self.context.is_none() {
-            let given = [("server_hostname", self.server_hostname.is_some())]
-                .into_iter()
-                .chain(timeouts.map(|(name, timeout)| (name, timeout.is_some())))
-                .find(|(_, given)| *given);
-            return match given {
-                Some((name, _)) => Err(Error::Value(format!("{name} is only meaningful with ssl").into())),
+        if self.context.is_some() {
+            return match timeouts.into_iter().find(|(_, timeout)| *timeout == Some(Duration::ZERO)) {
+                Some((name, _)) => Err(Error::Value(format!("{name} should be a positive number, got 0").into())),
                 None => Ok(()),
             };
         }
-        if let Some((name, _)) = timeouts.into_iter().find(|(_, timeout)| *timeout == Some(Duration::ZERO)) {
-            return Err(Error::Value(format!("{name} should be a positive number, got 0").into()));
-        }
-        if !connects {
-            return Ok(());
-        }
-        match self.server_hostname.as_deref() {
-            None if host.is_none_or(str::is_empty) => {
-                Err(Error::Value("You must set server_hostname when using ssl without a host".into()))
-            }
-            Some("") => Err(Error::Value("server_hostname must not be empty".into())),
-            _ => Ok(()),
-        }
-    }
-
-    /// Refuses what cannot be done yet.
-    pub(crate) fn require_plain(&self) -> Result<()> {
-        match self.context {
+        let given = [("server_hostname", self.server_hostname.is_some())]
+            .into_iter()
+            .chain(timeouts.map(|(name, timeout)| (name, timeout.is_some())))
+            .find(|(_, given)| *given);
+        match given {
+            Some((name, _)) => Err(Error::Value(format!("{name} is only meaningful with ssl").into())),
             None => Ok(()),
-            Some(_) => Err(Error::Ssl("TLS connections cannot be made by this version".into())),
         }
     }
 }

@@ -153,7 +153,7 @@ impl EventLoop {
                 let text = "Pipe transport is only for pipes, sockets and character devices";
                 return Err(Error::Value(format!("{text}, descriptor {} is none", fd.as_raw_fd()).into()));
             }
-            Ok(Prepared { event_loop, fd, kind, peer: None })
+            Ok(Prepared { event_loop, fd, kind, peer: None, tls: None })
         })
     }
 }

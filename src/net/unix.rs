@@ -23,7 +23,7 @@ use crate::{
     net::{
         listen::Serving,
         open::{OpenStream, Prepared},
-        options::SslOptions,
+        options::{SslOptions, TlsOptions},
         server::{Plan, Server},
         sock::{Home, bind_failed},
         socket_file::{SocketFile, remove_stale},
@@ -268,9 +268,9 @@ impl<F, P, K> CreateUnixConnection<F, P, K> {
         self
     }
 
-    fn validate(&self) -> Result<()> {
+    fn validate(&self) -> Result<Option<TlsOptions>> {
         check_place(self.address.as_ref(), self.sock.as_ref())?;
-        self.ssl_options.validate(true, None)
+        self.ssl_options.client(None)
     }
 }
 
@@ -305,20 +305,19 @@ impl<F: FnOnce() -> P, P: StreamProtocol<K>, K> IntoFuture for CreateUnixConnect
 
     fn into_future(self) -> Self::IntoFuture {
         let valid = self.validate();
-        let CreateUnixConnection { event_loop, factory, address, sock, ssl_options, .. } = self;
+        let CreateUnixConnection { event_loop, factory, address, sock, .. } = self;
         let home = Home::of(&event_loop);
         OpenStream::new(factory, async move {
-            valid?;
+            let tls = valid?;
             home.check()?;
-            ssl_options.require_plain()?;
             if let Some(fd) = sock {
-                return Prepared::given(home.event_loop()?, fd);
+                return Ok(Prepared::given(home.event_loop()?, fd)?.with_tls(tls));
             }
             let address = address.expect("one of the two was given");
             let fd = socket::open(AF_UNIX, SOCK_STREAM, 0)?;
             let connecting = home.event_loop()?.sock_connect(&fd, &address);
             connecting.await?;
-            Ok(Prepared::socket(home.event_loop()?, fd, Some(address)))
+            Ok(Prepared::socket(home.event_loop()?, fd, Some(address)).with_tls(tls))
         })
     }
 }
@@ -401,7 +400,7 @@ impl<F, P, K> CreateUnixServer<F, P, K> {
         self
     }
 
-    fn validate(&self) -> Result<()> {
+    fn validate(&self) -> Result<Option<TlsOptions>> {
         check_place(self.address.as_ref(), self.sock.as_ref())?;
         self.serving.validate()
     }
@@ -434,8 +433,7 @@ where
         drop(event_loop);
         let make = Box::new(move || P::erase(Rc::new(RefCell::new(factory()))));
         Box::pin(async move {
-            valid?;
-            serving.ssl.require_plain()?;
+            let tls = valid?;
             let event_loop = home.event_loop()?;
             let fd = match (sock, address) {
                 (Some(fd), _) => fd,
@@ -445,7 +443,7 @@ where
             let address = socket::local_address(fd.as_fd()).filter(|_| cleanup_socket);
             let file = address.and_then(|address| SocketFile::of(&address));
             let Serving { backlog, max_connections, .. } = serving;
-            let plan = Plan { sockets: vec![fd], make, backlog, max_connections, file };
+            let plan = Plan { sockets: vec![fd], make, backlog, max_connections, tls, file };
             serving.serve(&event_loop, plan)
         })
     }

@@ -1,17 +1,17 @@
 //! What the transports of a loop share: memory to read into, and room for what waits to be written.
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::RefCell, rc::Rc};
 
 use crate::{
-    constants::READ_BUFFER,
+    constants::{READ_BUFFER, READ_BUFFERS},
     event_loop::{EventLoop, slots},
     transport::write_buffer::Spares,
 };
 
 #[derive(Default)]
 pub(crate) struct IoBuffers {
-    /// Empty while it is lent, and until it is first needed.
-    read: Cell<Vec<u8>>,
+    /// What is not lent now. Invariant: at most `READ_BUFFERS`, each of `READ_BUFFER` bytes.
+    read: RefCell<Vec<Vec<u8>>>,
     pub(crate) spares: Spares,
 }
 
@@ -20,14 +20,12 @@ impl IoBuffers {
         event_loop.slots().get_or_init(slots::IO_BUFFERS, IoBuffers::default)
     }
 
-    /// Lends the loop's memory to read into, or new one while somebody else has it.
+    /// Lends the loop's memory to read into, or new one while others have it.
     #[inline]
     pub(crate) fn lend(&self) -> Lent<'_> {
-        let mut memory = self.read.take();
-        if memory.is_empty() {
-            // From the system, which gives pages only as they are touched.
-            memory = vec![0; READ_BUFFER];
-        }
+        let kept = self.read.borrow_mut().pop();
+        // From the system, which gives pages only as they are touched.
+        let memory = kept.unwrap_or_else(|| vec![0; READ_BUFFER]);
         Lent { memory, home: self }
     }
 }
@@ -40,6 +38,9 @@ pub(crate) struct Lent<'a> {
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        self.home.read.set(std::mem::take(&mut self.memory));
+        let mut kept = self.home.read.borrow_mut();
+        if kept.len() < READ_BUFFERS {
+            kept.push(std::mem::take(&mut self.memory));
+        }
     }
 }

@@ -25,17 +25,26 @@ pub(crate) enum Notice {
     Made,
     Pause,
     Resume,
+    /// Nothing more will come, and nothing can be kept open.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS closes in both directions at once"))]
+    Eof,
     /// A datagram could not be sent or was refused.
     Error(Error),
     Lost(Option<Error>),
 }
 
 impl Notice {
+    /// How the report begins of a panic in it.
+    pub(crate) fn failure(&self) -> String {
+        format!("protocol.{}() failed", self.callback())
+    }
+
     fn callback(&self) -> &'static str {
         match self {
             Notice::Made => "connection_made",
             Notice::Pause => "pause_writing",
             Notice::Resume => "resume_writing",
+            Notice::Eof => "eof_received",
             Notice::Error(_) => "error_received",
             Notice::Lost(_) => "connection_lost",
         }
@@ -61,6 +70,11 @@ pub(crate) trait Caller<P: Callee>: IoHandler + 'static {
     fn transport(self: Rc<Self>) -> P::Transport;
     /// Gives what went wrong to the exception handler.
     fn report(&self, event_loop: &EventLoop, message: String, error: Error);
+    /// The protocol panicked when it was told.
+    #[cold]
+    fn notice_failed(&self, event_loop: &EventLoop, notice: &Notice, error: Error) {
+        self.report(event_loop, notice.failure(), error);
+    }
     /// The protocol has been told that the connection is over; it is let go after this.
     fn ended(&self, event_loop: &EventLoop);
 }
@@ -197,7 +211,7 @@ impl<P: Callee> Calls<P> {
             match calls.enter(|borrowed| P::notify(borrowed, &transport, &notice)) {
                 Called::Returned(()) => {}
                 Called::Panicked(error) => {
-                    caller.report(event_loop, format!("protocol.{}() failed", notice.callback()), error);
+                    caller.notice_failed(event_loop, &notice, error);
                 }
                 Called::Borrowed => {
                     calls.waiting.borrow_mut().push_front(notice);

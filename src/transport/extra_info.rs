@@ -13,6 +13,10 @@ use crate::sys::addr::Address;
 /// | [`SOCKET`] | the descriptor's number | sockets |
 /// | [`PIPE`] | the descriptor's number | pipes |
 ///
+/// With the feature `tls` there are `SSLCONTEXT`, `PEERCERT`, `PEERCERT_CHAIN`, `CIPHER`, `SSL_VERSION`,
+/// `ALPN_PROTOCOL`, `SERVER_HOSTNAME`, `SESSION_REUSED` and `CLOSE_NOTIFY`; a TLS transport gives those of its socket,
+/// too.
+///
 /// A key that does not exist is refused by the compiler:
 ///
 /// ```compile_fail
@@ -28,7 +32,7 @@ pub struct ExtraInfo<T> {
 }
 
 impl<T> ExtraInfo<T> {
-    const fn new(name: ExtraName) -> Self {
+    pub(crate) const fn new(name: ExtraName) -> Self {
         ExtraInfo { name, value: PhantomData }
     }
 }
@@ -54,6 +58,23 @@ pub(crate) enum ExtraName {
     SockName,
     Socket,
     Pipe,
+    #[cfg(feature = "tls")]
+    Tls(TlsInfo),
+}
+
+/// What only TLS knows.
+#[cfg(feature = "tls")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TlsInfo {
+    SslContext,
+    PeerCert,
+    PeerCertChain,
+    Cipher,
+    SslVersion,
+    AlpnProtocol,
+    ServerHostname,
+    SessionReused,
+    CloseNotify,
 }
 
 /// A value of the type that its key names.

@@ -7,6 +7,7 @@ pub(crate) mod datagram_queue;
 pub(crate) mod extra_info;
 pub(crate) mod flow;
 pub(crate) mod protocol;
+pub(crate) mod pull_sink;
 pub(crate) mod write_buffer;
 
 use std::{
@@ -340,13 +341,19 @@ pub(crate) trait RawTransport {
     /// Keeps others from writing, and lets nothing be received, until [`end_sendfile`](Self::end_sendfile).
     fn begin_sendfile(&self) -> Result<()>;
     fn end_sendfile(&self);
-    /// Writes for the one that sends a file.
-    fn write_for_sendfile(&self, data: &[u8]) -> Result<()>;
     /// Ready when nothing waits to be written any more. With `writable` it is pending until the descriptor, which could
     /// not be written to, may be tried again. An error once the transport is closing.
     fn poll_drained(&self, writable: bool, waker: &Waker) -> Poll<Result<()>>;
-    /// Ends the connection, which the one that sends a file has found broken.
+    /// Ends the connection, which the one that sends a file or a layer over it has found broken.
     fn fail(&self, error: Error);
+
+    /// Keeps all but a layer over this transport from writing, for ever; an error where it cannot carry one.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS is a layer"))]
+    fn begin_layer(&self) -> Result<()>;
+    /// Writes for the layer, or for the one that sends a file; `more` as for [`write_vectored`](Self::write_vectored).
+    fn write_for_layer(&self, pieces: &[IoSlice<'_>], more: bool) -> Result<()>;
+    /// Ends a connection whose opener has gone: a protocol that has not heard of it never will.
+    fn abandon(&self);
 }
 
 /// How a transport sends files.
@@ -354,7 +361,7 @@ pub(crate) trait RawTransport {
 pub(crate) enum SendfileMode {
     Unsupported,
     /// By writing what was read.
-    #[expect(dead_code, reason = "what TLS will have")]
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "what TLS has"))]
     Fallback,
     /// By the system, if the file allows it.
     TryNative,

@@ -11,6 +11,7 @@ use crate::{
     transport::{
         Transport,
         calls::{Callee, Notice},
+        pull_sink::PullSink,
     },
 };
 
@@ -267,6 +268,7 @@ pub struct AnyStreamProtocol(Kind);
 enum Kind {
     Plain(Rc<dyn PlainCell>),
     Buffered(Rc<dyn BufferedCell>),
+    Sink(Rc<dyn PullSink>),
 }
 
 impl std::fmt::Debug for AnyStreamProtocol {
@@ -318,14 +320,26 @@ impl<P: BufferedProtocol> BufferedCell for RefCell<P> {
 }
 
 impl AnyStreamProtocol {
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS is one so far"))]
+    pub(crate) fn of_sink(sink: Rc<dyn PullSink>) -> Self {
+        AnyStreamProtocol(Kind::Sink(sink))
+    }
+
+    /// The layer of the crate's own that it is, if it is one.
+    pub(crate) fn into_sink(self) -> Option<Rc<dyn PullSink>> {
+        match self.0 {
+            Kind::Sink(sink) => Some(sink),
+            Kind::Plain(_) | Kind::Buffered(_) => None,
+        }
+    }
+
     /// The protocol with its type, if it is a `P`.
     pub(crate) fn downcast<P: 'static>(self) -> Option<Rc<RefCell<P>>> {
         match self.0 {
-            Kind::Plain(cell) => cell.into_any(),
-            Kind::Buffered(cell) => cell.into_any(),
+            Kind::Plain(cell) => cell.into_any().downcast().ok(),
+            Kind::Buffered(cell) => cell.into_any().downcast().ok(),
+            Kind::Sink(_) => None,
         }
-        .downcast()
-        .ok()
     }
 }
 
@@ -333,6 +347,7 @@ impl AnyStreamProtocol {
 pub(crate) enum BorrowedProtocol<'a> {
     Plain(RefMut<'a, dyn Protocol>),
     Buffered(RefMut<'a, dyn BufferedProtocol>),
+    Sink(&'a dyn PullSink),
 }
 
 impl BorrowedProtocol<'_> {
@@ -340,6 +355,7 @@ impl BorrowedProtocol<'_> {
         match self {
             BorrowedProtocol::Plain(protocol) => protocol.eof_received(),
             BorrowedProtocol::Buffered(protocol) => protocol.eof_received(),
+            BorrowedProtocol::Sink(sink) => sink.eof_received(),
         }
     }
 }
@@ -353,6 +369,7 @@ impl Callee for AnyStreamProtocol {
         match &self.0 {
             Kind::Plain(cell) => cell.try_borrow().map(BorrowedProtocol::Plain),
             Kind::Buffered(cell) => cell.try_borrow().map(BorrowedProtocol::Buffered),
+            Kind::Sink(sink) => Some(BorrowedProtocol::Sink(&**sink)),
         }
     }
 
@@ -363,6 +380,7 @@ impl Callee for AnyStreamProtocol {
                 Notice::Pause => protocol.pause_writing(),
                 Notice::Resume => protocol.resume_writing(),
                 Notice::Lost(error) => protocol.connection_lost(error.as_ref()),
+                Notice::Eof => drop(protocol.eof_received()),
                 Notice::Error(_) => {}
             },
             BorrowedProtocol::Buffered(protocol) => match notice {
@@ -370,6 +388,15 @@ impl Callee for AnyStreamProtocol {
                 Notice::Pause => protocol.pause_writing(),
                 Notice::Resume => protocol.resume_writing(),
                 Notice::Lost(error) => protocol.connection_lost(error.as_ref()),
+                Notice::Eof => drop(protocol.eof_received()),
+                Notice::Error(_) => {}
+            },
+            BorrowedProtocol::Sink(sink) => match notice {
+                Notice::Made => sink.connection_made(),
+                Notice::Pause => sink.pause_writing(),
+                Notice::Resume => sink.resume_writing(),
+                Notice::Lost(error) => sink.connection_lost(error.as_ref()),
+                Notice::Eof => drop(sink.eof_received()),
                 Notice::Error(_) => {}
             },
         }
@@ -379,6 +406,7 @@ impl Callee for AnyStreamProtocol {
         match &self.0 {
             Kind::Plain(cell) => cell.type_name(),
             Kind::Buffered(cell) => cell.type_name(),
+            Kind::Sink(sink) => sink.type_name(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     future::Future as StdFuture,
-    io,
+    io::{self, IoSlice},
     os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context as Cx, Poll, ready},
@@ -112,7 +112,7 @@ impl Sink for TransportSink {
 
     async fn write(&self, data: &[u8]) -> Result<usize> {
         self.flush().await?;
-        self.transport.0.write_for_sendfile(data)?;
+        self.transport.0.write_for_layer(&[IoSlice::new(data)], true)?;
         Ok(data.len())
     }
 

@@ -19,17 +19,19 @@ use crate::{
     context::{self, ContextRef, Vars},
     endpoints::{
         Attached,
-        stream::{Kind, Opening, StreamEndpoint},
+        stream::{Kind, Opening},
     },
     error::{Error, Result},
     event_loop::{EventLoop, exceptions::ExceptionContext, running::WeakLoop, slots},
     future::Future,
     net::{
+        open::open_transport,
+        options::TlsOptions,
         server::{Server, ServerShared, ServerState, listener::Listener},
         socket_file::SocketFile,
     },
     sys::addr::Address,
-    transport::protocol::AnyStreamProtocol,
+    transport::{Transport, protocol::AnyStreamProtocol},
 };
 
 /// What a server is made of.
@@ -39,6 +41,7 @@ pub(crate) struct Plan {
     pub(crate) make: MakeProtocol,
     pub(crate) backlog: u32,
     pub(crate) max_connections: Option<usize>,
+    pub(crate) tls: Option<TlsOptions>,
     /// A file to remove at the end.
     pub(crate) file: Option<SocketFile>,
 }
@@ -62,9 +65,10 @@ pub(super) struct ServerCore {
     make: Cell<Option<MakeProtocol>>,
     pub(super) backlog: u32,
     max_connections: Option<usize>,
+    tls: Option<TlsOptions>,
     /// What connections run in: a copy for each.
     context: Vars,
-    clients: RefCell<Slab<Rc<StreamEndpoint>>>,
+    clients: RefCell<Slab<Transport>>,
     /// Set while a connection becomes a client.
     connecting: Cell<bool>,
     waiters: RefCell<Vec<Future<()>>>,
@@ -90,6 +94,7 @@ pub(crate) fn make_server(event_loop: &EventLoop, plan: Plan) -> Result<Server> 
         make: Cell::new(Some(plan.make)),
         backlog: plan.backlog,
         max_connections: plan.max_connections,
+        tls: plan.tls,
         context,
         clients: RefCell::default(),
         connecting: Cell::new(false),
@@ -200,7 +205,7 @@ impl ServerCore {
         }
     }
 
-    pub(super) fn clients(&self) -> Vec<Rc<StreamEndpoint>> {
+    pub(super) fn clients(&self) -> Vec<Transport> {
         self.clients.borrow().iter().map(|(_, client)| client.clone()).collect()
     }
 
@@ -223,8 +228,8 @@ impl ServerCore {
                 opener: None,
                 attached: Some((self.clone() as Rc<dyn Attached>, key)),
             };
-            let endpoint = StreamEndpoint::open(event_loop, opening)?;
-            self.clients.borrow_mut().insert(endpoint);
+            let transport = open_transport(event_loop, opening, self.tls.clone())?;
+            self.clients.borrow_mut().insert(transport);
             Ok(())
         });
         drop(entered.leave());

@@ -25,7 +25,6 @@ use crate::{
     },
     net::server::core::{CloseOnDrop, ServerCore, servers},
     sys::addr::Address,
-    transport::RawTransport,
 };
 
 pub(crate) use self::core::{Plan, make_server};

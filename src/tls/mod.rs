@@ -1,0 +1,10 @@
+//! TLS over any transport: a session that only turns bytes into bytes, and the transport that is made of it.
+
+pub(crate) mod context;
+pub(crate) mod context_builder;
+pub(crate) mod extra_info;
+pub(crate) mod protocol;
+mod rustls;
+mod session;
+mod state;
+mod transport;

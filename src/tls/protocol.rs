@@ -1,0 +1,723 @@
+//! TLS as what a transport calls: it takes what the transport under it has received, and calls the protocol over it.
+
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    io::{self, IoSlice},
+    rc::{Rc, Weak},
+    time::Duration,
+};
+
+use crate::{
+    constants::{ENCRYPTED_AT_ONCE, HIGH_WATER_SSL},
+    error::{Error, Result},
+    event_loop::{
+        EventLoop,
+        exceptions::ExceptionContext,
+        owned::{IoEvent, IoHandler},
+        running::WeakLoop,
+        timers::TimerKey,
+        turn::{Ready, TimerEntry},
+    },
+    future::Future,
+    tls::{
+        context::TlsOptions,
+        session::{Processed, Session},
+        state::Phase,
+    },
+    transport::{
+        Transport,
+        buffers::IoBuffers,
+        calls::{Called, Callee, Caller, Calls, Notice},
+        extra_info::SOCKET,
+        protocol::{AnyStreamProtocol, BorrowedProtocol},
+        pull_sink::PullSink,
+    },
+};
+
+/// TLS over a transport.
+pub(crate) struct TlsTransport {
+    this: Weak<TlsTransport>,
+    event_loop: WeakLoop,
+    /// The one under it. It holds this as its protocol until it has ended.
+    inner: OnceCell<Transport>,
+    /// Never borrowed while foreign code runs.
+    session: RefCell<Box<dyn Session>>,
+    pub(super) options: TlsOptions,
+    pub(super) calls: Calls<AnyStreamProtocol>,
+    buffers: Rc<IoBuffers>,
+    pub(super) phase: Cell<Phase>,
+    /// Whether the protocol knows of its connection.
+    made: Cell<bool>,
+    /// Set by pause_reading(), cleared by resume_reading().
+    pub(super) paused: Cell<bool>,
+    /// Set while a file is sent: nobody else writes, and nothing is read.
+    pub(super) sending_file: Cell<bool>,
+    /// Whether the protocol has been told to pause writing.
+    pub(super) writing_paused: Cell<bool>,
+    /// Set when the other side said that it sends no more; never cleared.
+    pub(super) close_notify: Cell<bool>,
+    /// Set at the end of the input, said or not; never cleared.
+    input_ended: Cell<bool>,
+    /// Whether the protocol has been told of it.
+    end_told: Cell<bool>,
+    /// Set when a layer has taken this over: nobody else writes. Never cleared.
+    pub(super) layered: Cell<bool>,
+    /// What was decrypted and not delivered yet.
+    undelivered: RefCell<Vec<u8>>,
+    /// Whether a delivery of it is queued.
+    delivery_queued: Cell<bool>,
+    /// How often in a row nothing could be delivered because somebody held the protocol.
+    attempts: Cell<u8>,
+    /// Of the handshake or the shutdown.
+    timer: Cell<Option<TimerKey>>,
+    /// How much waited to be written when the timer of the shutdown was set.
+    unwritten: Cell<usize>,
+    /// Boxed, for few connections have one, and not for long.
+    opener: Cell<Option<Box<Future<()>>>>,
+}
+
+/// What a delivery came to.
+enum Delivered {
+    /// So many bytes.
+    Some(usize),
+    NoRoom,
+}
+
+impl TlsTransport {
+    /// TLS for a `protocol` that hears of its connection when the handshake is over, which also completes the `opener`.
+    /// [`lay_over`](Self::lay_over) comes next.
+    pub(crate) fn new(
+        event_loop: &EventLoop,
+        options: TlsOptions,
+        protocol: AnyStreamProtocol,
+        opener: Option<Future<()>>,
+    ) -> Result<Rc<Self>> {
+        let session = options.session()?;
+        Ok(Rc::new_cyclic(|this| TlsTransport {
+            this: this.clone(),
+            event_loop: Rc::downgrade(&event_loop.inner),
+            inner: OnceCell::new(),
+            session: RefCell::new(session),
+            options,
+            calls: Calls::new(event_loop, protocol),
+            buffers: IoBuffers::of(event_loop),
+            phase: Cell::new(Phase::Handshake),
+            made: Cell::new(false),
+            paused: Cell::new(false),
+            sending_file: Cell::new(false),
+            writing_paused: Cell::new(false),
+            close_notify: Cell::new(false),
+            input_ended: Cell::new(false),
+            end_told: Cell::new(false),
+            layered: Cell::new(false),
+            undelivered: RefCell::default(),
+            delivery_queued: Cell::new(false),
+            attempts: Cell::new(0),
+            timer: Cell::new(None),
+            unwritten: Cell::new(0),
+            opener: Cell::new(opener.map(Box::new)),
+        }))
+    }
+
+    /// Goes over `inner`, which calls it from its [`connection_made`](PullSink::connection_made) on.
+    pub(crate) fn lay_over(&self, inner: Transport) -> Result<()> {
+        inner.0.begin_layer()?;
+        inner.0.set_write_buffer_limits(Some(HIGH_WATER_SSL), None)?;
+        self.inner.set(inner).unwrap_or_else(|_| unreachable!("it is laid over one transport"));
+        Ok(())
+    }
+
+    /// As [`lay_over`](Self::lay_over) for a transport that its protocol knows already: it takes its place there, and is
+    /// given first what came `early`.
+    pub(crate) fn take_over(self: &Rc<Self>, inner: Transport, early: &[u8]) -> Result<()> {
+        self.made.set(true);
+        self.writing_paused.set(inner.is_write_paused());
+        self.lay_over(inner.clone())?;
+        inner.0.set_protocol(AnyStreamProtocol::of_sink(self.clone()));
+        self.connection_made();
+        let mut early = early;
+        while !early.is_empty() && self.phase.get() != Phase::Ended {
+            let taken = self.readable(&mut |memory| {
+                let count = early.len().min(memory.len());
+                memory[..count].copy_from_slice(&early[..count]);
+                Ok(count)
+            });
+            early = &early[taken.unwrap_or(early.len())..];
+        }
+        inner.resume_reading();
+        Ok(())
+    }
+
+    pub(super) fn this(&self) -> Rc<Self> {
+        self.this.upgrade().expect("whoever calls it holds it")
+    }
+
+    pub(super) fn event_loop(&self) -> Option<EventLoop> {
+        self.event_loop.upgrade().map(EventLoop::from_inner)
+    }
+
+    pub(super) fn inner(&self) -> &Transport {
+        self.inner.get().expect("it lies over a transport before anybody calls it")
+    }
+
+    /// The session, for what it knows.
+    pub(super) fn look<R>(&self, look: impl FnOnce(&dyn Session) -> R) -> R {
+        look(&**self.session.borrow())
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(self.phase.get(), Phase::Closing | Phase::Ended) || self.inner().is_closing()
+    }
+
+    /// Whether what was decrypted may be delivered.
+    fn delivers(&self) -> bool {
+        let suspended = self.paused.get() || self.sending_file.get();
+        self.phase.get() == Phase::Open && !suspended && !self.inner().is_closing()
+    }
+
+    /// Lets the transport under it receive, or not: while it is not known what to do with it, it stays where it is.
+    pub(super) fn update_reading(&self) {
+        let reads = match self.phase.get() {
+            Phase::Handshake | Phase::Closing => true,
+            Phase::Open => self.delivers() && !self.input_ended.get() && self.undelivered.borrow().is_empty(),
+            Phase::Ended => return,
+        };
+        if reads { self.inner().resume_reading() } else { self.inner().pause_reading() }
+    }
+
+    fn set_timer(&self, delay: Duration) {
+        let Some(event_loop) = self.event_loop() else { return };
+        self.stop_timer();
+        let deadline = event_loop.deadline_in(delay);
+        self.timer.set(Some(event_loop.insert_timer(deadline, TimerEntry::Io(self.this(), IoEvent::TimedOut))));
+    }
+
+    fn stop_timer(&self) {
+        let (Some(timer), Some(event_loop)) = (self.timer.take(), self.event_loop()) else { return };
+        let entry = event_loop.inner.timers.borrow_mut().remove(timer);
+        drop(entry);
+    }
+
+    fn timed_out(&self) {
+        self.timer.set(None);
+        match self.phase.get() {
+            Phase::Handshake => {
+                let limit = self.options.handshake_timeout.as_secs_f64();
+                let text = format!("SSL handshake is taking longer than {limit} seconds: aborting the connection");
+                self.break_off(Error::io(io::ErrorKind::ConnectionAborted.into(), text));
+            }
+            Phase::Closing => {
+                let before = self.unwritten.replace(self.inner().get_write_buffer_size());
+                if self.unwritten.get() < before {
+                    // The other side is slow, not gone.
+                    return self.set_timer(self.options.shutdown_timeout);
+                }
+                self.break_off(Error::Timeout("SSL shutdown timed out".into()));
+            }
+            Phase::Open | Phase::Ended => {}
+        }
+    }
+
+    /// Ends the connection with an error, which goes to whoever waits for it or to the protocol.
+    pub(super) fn break_off(&self, error: Error) {
+        self.undelivered.borrow_mut().clear();
+        self.inner().0.fail(error);
+    }
+
+    /// Hands to the transport under it what the session wants to be sent.
+    fn send(&self, outgoing: &[u8]) {
+        if !outgoing.is_empty() {
+            // It is silent once it is closing, and has no other reason.
+            let _ = self.inner().0.write_for_layer(&[IoSlice::new(outgoing)], true);
+        }
+    }
+
+    /// Receives and decrypts to the front of `plain`.
+    fn receive(
+        &self,
+        receive: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
+        plain: &mut [u8],
+    ) -> io::Result<(usize, Processed)> {
+        let mut lent = self.buffers.lend();
+        let mut session = self.session.borrow_mut();
+        let kept = session.put_kept(&mut lent.memory);
+        let count = receive(&mut lent.memory[kept..])?;
+        let mut outgoing = Vec::new();
+        let processed = if count == 0 {
+            Processed { plain: 0, closed: false, outcome: Ok(()) }
+        } else {
+            session.process(&mut lent.memory[..kept + count], plain, &mut outgoing)
+        };
+        drop((session, lent));
+        self.send(&outgoing);
+        Ok((count, processed))
+    }
+
+    /// Receives while nothing can be delivered: during the handshake, and after this side has closed.
+    fn receive_apart(&self, receive: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
+        let mut plain = self.buffers.lend();
+        let (count, processed) = self.receive(receive, &mut plain.memory)?;
+        if self.phase.get() == Phase::Handshake {
+            self.undelivered.borrow_mut().extend_from_slice(&plain.memory[..processed.plain]);
+        }
+        drop(plain);
+        self.go_on(processed);
+        Ok(count)
+    }
+
+    /// Receives and delivers, with the protocol borrowed, so that nothing is received that cannot be delivered.
+    fn receive_and_deliver(
+        self: &Rc<Self>,
+        event_loop: &EventLoop,
+        receive: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let callback = Cell::new("data_received");
+        let mut received = None;
+        let called = Calls::call(self, event_loop, |protocol| {
+            // What it was told just before, late, has made it pause or close.
+            if !self.delivers() {
+                return Ok(Delivered::Some(0));
+            }
+            let mut plain = self.buffers.lend();
+            let (count, processed) = self.receive(receive, &mut plain.memory)?;
+            let decrypted = &plain.memory[..processed.plain];
+            received = Some((count, processed));
+            let mut delivered = Ok(Delivered::Some(0));
+            if !decrypted.is_empty() {
+                // Should the protocol panic, what it was given counts as delivered.
+                delivered = Ok(self.deliver_to(protocol, decrypted, &callback));
+                if let Ok(Delivered::Some(count)) = delivered {
+                    self.undelivered.borrow_mut().extend_from_slice(&decrypted[count..]);
+                }
+            }
+            delivered
+        });
+        if !matches!(called, Called::Borrowed) {
+            self.attempts.set(0);
+        }
+        match called {
+            Called::Returned(Ok(Delivered::Some(_))) => {}
+            Called::Returned(Ok(Delivered::NoRoom)) => self.no_room(event_loop),
+            Called::Returned(Err(error)) => return Err(error),
+            Called::Panicked(error) => self.fatal(event_loop, callback.get(), error),
+            Called::Borrowed => {
+                self.not_delivered(event_loop);
+            }
+            Called::Gone => {}
+        }
+        let Some((count, processed)) = received else { return Err(io::ErrorKind::WouldBlock.into()) };
+        self.go_on(processed);
+        if !self.undelivered.borrow().is_empty() {
+            self.deliver(event_loop);
+        }
+        Ok(count)
+    }
+
+    /// Calls the protocol with the beginning of `plain`, which is not empty.
+    fn deliver_to(
+        &self,
+        protocol: &mut BorrowedProtocol<'_>,
+        plain: &[u8],
+        callback: &Cell<&'static str>,
+    ) -> Delivered {
+        match protocol {
+            BorrowedProtocol::Plain(protocol) => {
+                protocol.data_received(plain);
+                Delivered::Some(plain.len())
+            }
+            BorrowedProtocol::Buffered(protocol) => {
+                callback.set("get_buffer");
+                let memory = protocol.get_buffer(Some(plain.len()));
+                let count = memory.len().min(plain.len());
+                if count == 0 {
+                    return Delivered::NoRoom;
+                }
+                memory[..count].copy_from_slice(&plain[..count]);
+                callback.set("buffer_updated");
+                protocol.buffer_updated(count);
+                Delivered::Some(count)
+            }
+            BorrowedProtocol::Sink(sink) => {
+                let taken = sink.readable(&mut |memory| {
+                    let count = memory.len().min(plain.len());
+                    memory[..count].copy_from_slice(&plain[..count]);
+                    Ok(count)
+                });
+                Delivered::Some(taken.unwrap_or(0))
+            }
+        }
+    }
+
+    /// Delivers what was decrypted before, and then the end of the input.
+    fn deliver(self: &Rc<Self>, event_loop: &EventLoop) {
+        let callback = Cell::new("data_received");
+        while self.delivers() && !self.undelivered.borrow().is_empty() {
+            let waiting = self.undelivered.take();
+            let called = Calls::call(self, event_loop, |protocol| {
+                if self.delivers() { self.deliver_to(protocol, &waiting, &callback) } else { Delivered::Some(0) }
+            });
+            if !matches!(called, Called::Borrowed) {
+                self.attempts.set(0);
+            }
+            match called {
+                Called::Returned(Delivered::Some(count)) => {
+                    let mut left = waiting;
+                    left.drain(..count);
+                    // Nobody adds to it while it is delivered.
+                    self.undelivered.replace(left);
+                    if count == 0 && self.delivers() {
+                        // A layer over this one could not deliver either.
+                        self.queue_delivery(event_loop);
+                        break;
+                    }
+                }
+                Called::Returned(Delivered::NoRoom) => self.no_room(event_loop),
+                Called::Panicked(error) => self.fatal(event_loop, callback.get(), error),
+                Called::Borrowed => {
+                    self.undelivered.replace(waiting);
+                    if self.not_delivered(event_loop) {
+                        self.queue_delivery(event_loop);
+                    }
+                    break;
+                }
+                Called::Gone => {}
+            }
+        }
+        if self.input_ended.get() && self.delivers() && self.undelivered.borrow().is_empty() {
+            self.tell_end();
+            self.shut();
+        }
+        if self.input_ended.get() && self.phase.get() == Phase::Closing {
+            self.finish();
+        }
+        self.update_reading();
+    }
+
+    pub(super) fn queue_delivery(&self, event_loop: &EventLoop) {
+        if !self.delivery_queued.replace(true) {
+            event_loop.push(Ready::Io(self.this(), IoEvent::Ready { readable: true, writable: false }));
+        }
+    }
+
+    /// Does what follows from what was received.
+    fn go_on(&self, processed: Processed) {
+        let Some(event_loop) = self.event_loop() else { return };
+        if let Err(error) = processed.outcome {
+            let error = match (self.phase.get(), error) {
+                (Phase::Handshake, Error::Ssl(text)) => Error::Ssl(format!("TLS handshake failed: {text}").into()),
+                (_, error) => error,
+            };
+            return self.break_off(error);
+        }
+        if processed.closed {
+            self.close_notify.set(true);
+            self.input_ended.set(true);
+        }
+        match self.phase.get() {
+            Phase::Handshake if !self.look(|session| session.is_handshaking()) => self.established(&event_loop),
+            Phase::Open if self.input_ended.get() => self.this().deliver(&event_loop),
+            Phase::Closing if self.input_ended.get() => self.finish(),
+            Phase::Handshake | Phase::Open | Phase::Closing | Phase::Ended => {}
+        }
+    }
+
+    /// The handshake is over, and what it had to send is sent.
+    fn established(&self, event_loop: &EventLoop) {
+        self.stop_timer();
+        self.phase.set(Phase::Open);
+        if !self.made.replace(true) {
+            Calls::notify(&self.this(), event_loop, Notice::Made);
+        }
+        if let Some(opener) = self.opener.take() {
+            // It may be cancelled, and its owner has closed this transport then.
+            let _ = opener.set_result(());
+        }
+        if self.phase.get() == Phase::Open && (self.input_ended.get() || !self.undelivered.borrow().is_empty()) {
+            // After whoever waits for the connection, which has to know it first.
+            self.queue_delivery(event_loop);
+        }
+        self.update_reading();
+    }
+
+    /// Closes in order: says that this side sends no more, behind all that it has written.
+    pub(super) fn shut(&self) {
+        // What the protocol did when it was told of the end may have ended it.
+        if self.phase.get() != Phase::Open || self.inner().is_closing() {
+            return;
+        }
+        self.phase.set(Phase::Closing);
+        self.undelivered.take();
+        let mut outgoing = Vec::new();
+        self.session.borrow_mut().close_notify(&mut outgoing);
+        self.send(&outgoing);
+        self.unwritten.set(self.inner().get_write_buffer_size());
+        self.set_timer(self.options.shutdown_timeout);
+        if let (true, Some(event_loop)) = (self.input_ended.get(), self.event_loop()) {
+            // Not from inside of close().
+            self.queue_delivery(&event_loop);
+        }
+        self.update_reading();
+    }
+
+    /// Neither side sends any more.
+    fn finish(&self) {
+        self.tell_end();
+        self.inner().close();
+    }
+
+    fn tell_end(&self) {
+        if !self.end_told.replace(true) {
+            self.notify(Notice::Eof);
+        }
+    }
+
+    /// Encrypts `pieces` and hands them to the transport under it.
+    pub(super) fn write_pieces(&self, pieces: &[IoSlice<'_>]) -> Result<()> {
+        match pieces {
+            [] => Ok(()),
+            [piece] => self.write_all(piece),
+            // Small ones share a record.
+            pieces => {
+                let mut lent = self.buffers.lend();
+                let joined = &mut lent.memory[..ENCRYPTED_AT_ONCE];
+                let mut filled = 0;
+                for piece in pieces {
+                    let mut piece = &piece[..];
+                    while !piece.is_empty() {
+                        let count = piece.len().min(joined.len() - filled);
+                        joined[filled..filled + count].copy_from_slice(&piece[..count]);
+                        (filled, piece) = (filled + count, &piece[count..]);
+                        if filled == joined.len() {
+                            self.write_all(joined)?;
+                            filled = 0;
+                        }
+                    }
+                }
+                self.write_all(&joined[..filled])
+            }
+        }
+    }
+
+    fn write_all(&self, mut data: &[u8]) -> Result<()> {
+        let mut lent = self.buffers.lend();
+        while !data.is_empty() {
+            let some = &data[..data.len().min(ENCRYPTED_AT_ONCE)];
+            let encrypted = self.session.borrow_mut().encrypt(some, &mut lent.memory)?;
+            self.send(&lent.memory[..encrypted.made]);
+            data = &data[encrypted.taken..];
+        }
+        Ok(())
+    }
+
+    /// Tells the protocol to pause writing if the transport under it holds too much.
+    pub(super) fn pause_if_full(&self) {
+        if self.sending_file.get() {
+            return;
+        }
+        let _ = self.inner().0.write_for_layer(&[], false);
+        if self.inner().is_write_paused() {
+            PullSink::pause_writing(self);
+        }
+    }
+
+    fn notify(&self, notice: Notice) {
+        if let (true, Some(event_loop)) = (self.made.get(), self.event_loop()) {
+            Calls::notify(&self.this(), &event_loop, notice);
+        }
+    }
+
+    #[cold]
+    fn no_room(&self, event_loop: &EventLoop) {
+        let error = Error::Runtime("get_buffer() returned an empty buffer".into());
+        self.fatal(event_loop, "get_buffer", error);
+    }
+
+    #[cold]
+    fn fatal(&self, event_loop: &EventLoop, callback: &str, error: Error) {
+        self.report(event_loop, format!("Fatal error: protocol.{callback}() call failed."), error.clone());
+        self.break_off(error);
+    }
+
+    /// Nothing is lost by waiting; but not for ever. Whether it is to be tried again.
+    #[cold]
+    fn not_delivered(&self, event_loop: &EventLoop) -> bool {
+        self.attempts.set(self.attempts.get().saturating_add(1));
+        if self.attempts.get() < 2 {
+            return true;
+        }
+        let error = Error::Runtime("protocol is borrowed".into());
+        let message = "Fatal error: protocol.data_received() could not be called.".to_owned();
+        self.report(event_loop, message, error.clone());
+        self.break_off(error);
+        false
+    }
+
+    /// Ends a connection whose opener has gone.
+    pub(super) fn give_up(&self) {
+        let opener = self.opener.take();
+        if !self.made.get() {
+            self.phase.set(Phase::Ended);
+        }
+        self.stop_timer();
+        self.inner().0.abandon();
+        if !self.made.get() {
+            // Last, for the drop of a protocol is other people's code.
+            self.calls.release();
+        }
+        drop(opener);
+    }
+}
+
+impl PullSink for TlsTransport {
+    fn connection_made(&self) {
+        if self.phase.get() != Phase::Handshake {
+            return; // given up
+        }
+        self.set_timer(self.options.handshake_timeout);
+        let mut outgoing = Vec::new();
+        let processed = self.session.borrow_mut().process(&mut [], &mut [], &mut outgoing);
+        self.send(&outgoing);
+        self.go_on(processed);
+    }
+
+    fn readable(&self, receive: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
+        let Some(event_loop) = self.event_loop() else { return Err(io::ErrorKind::WouldBlock.into()) };
+        match self.phase.get() {
+            Phase::Open => self.this().receive_and_deliver(&event_loop, receive),
+            Phase::Handshake | Phase::Closing => self.receive_apart(receive),
+            Phase::Ended => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn eof_received(&self) -> bool {
+        let Some(event_loop) = self.event_loop() else { return false };
+        self.input_ended.set(true);
+        match self.phase.get() {
+            Phase::Handshake => {
+                let text = "the other side closed the connection during the TLS handshake";
+                self.break_off(Error::io(io::ErrorKind::ConnectionReset.into(), text));
+            }
+            Phase::Open => self.this().deliver(&event_loop),
+            Phase::Closing => self.finish(),
+            Phase::Ended => {}
+        }
+        // It closes the transport by itself, when all is delivered.
+        true
+    }
+
+    fn connection_lost(&self, error: Option<&Error>) {
+        self.stop_timer();
+        let during = self.phase.replace(Phase::Ended);
+        if during == Phase::Ended {
+            return;
+        }
+        let Some(event_loop) = self.event_loop() else { return };
+        self.undelivered.take();
+        if let Some(opener) = self.opener.take() {
+            let error = error.cloned().unwrap_or_else(|| {
+                let text = "the connection was closed during the TLS handshake";
+                Error::io(io::ErrorKind::ConnectionAborted.into(), text)
+            });
+            // It may be cancelled.
+            let _ = opener.set_exception(error);
+        } else if let (Phase::Handshake, Some(error)) = (during, error) {
+            // Of a server, whose protocol never hears of it: what clients send is no failure of this program.
+            tracing::debug!(target: "asyncio", "{}: {error}", self.describe());
+        }
+        if self.made.get() {
+            Calls::notify(&self.this(), &event_loop, Notice::Lost(error.cloned()));
+        } else {
+            self.calls.release();
+        }
+    }
+
+    fn pause_writing(&self) {
+        if !self.writing_paused.replace(true) {
+            self.notify(Notice::Pause);
+        }
+    }
+
+    fn resume_writing(&self) {
+        if self.writing_paused.replace(false) {
+            self.notify(Notice::Resume);
+        }
+    }
+
+    fn discard(&self) {
+        self.phase.set(Phase::Ended);
+        self.timer.set(None);
+        let opener = self.opener.take();
+        if let Some(sink) = self.calls.protocol().and_then(AnyStreamProtocol::into_sink) {
+            sink.discard();
+        }
+        self.calls.release();
+        drop(opener);
+    }
+
+    fn type_name(&self) -> &'static str {
+        "TLS"
+    }
+}
+
+impl IoHandler for TlsTransport {
+    fn run(self: Rc<Self>, event_loop: &EventLoop, event: IoEvent) {
+        match event {
+            IoEvent::Ready { .. } => {
+                self.delivery_queued.set(false);
+                self.deliver(event_loop);
+            }
+            IoEvent::TimedOut => self.timed_out(),
+            IoEvent::Retry => Calls::retry(&self, event_loop),
+            IoEvent::Made | IoEvent::Lost => {}
+        }
+    }
+
+    fn discard(self: Rc<Self>) {
+        PullSink::discard(&*self);
+    }
+
+    fn describe(&self) -> String {
+        let state = match self.phase.get() {
+            Phase::Handshake => "handshake ",
+            Phase::Open => "",
+            Phase::Closing => "closing ",
+            Phase::Ended => "closed ",
+        };
+        let inner = self.inner.get().map_or_else(String::new, |inner| format!("{inner:?}"));
+        format!("<TlsTransport {state}over {inner}>")
+    }
+}
+
+impl Caller<AnyStreamProtocol> for TlsTransport {
+    fn calls(&self) -> &Calls<AnyStreamProtocol> {
+        &self.calls
+    }
+
+    fn transport(self: Rc<Self>) -> Transport {
+        Transport(self)
+    }
+
+    #[cold]
+    fn report(&self, event_loop: &EventLoop, message: String, error: Error) {
+        let protocol = self.calls.protocol().map_or("None", |protocol| protocol.type_name());
+        let mut context = ExceptionContext::new(message)
+            .exception(error)
+            .extra("transport", self.describe())
+            .extra("protocol", protocol);
+        if let Some(number) = self.inner().get_extra_info(SOCKET) {
+            context = context.socket(number);
+        }
+        event_loop.call_exception_handler(&context);
+    }
+
+    /// To hear of the end of the input is a part of receiving: to fail there is fatal.
+    #[cold]
+    fn notice_failed(&self, event_loop: &EventLoop, notice: &Notice, error: Error) {
+        match notice {
+            Notice::Eof => self.fatal(event_loop, "eof_received", error),
+            notice => self.report(event_loop, notice.failure(), error),
+        }
+    }
+
+    fn ended(&self, _event_loop: &EventLoop) {}
+}

@@ -1,0 +1,233 @@
+//! TLS as a transport: what its user calls.
+
+use std::{
+    io::IoSlice,
+    os::fd::BorrowedFd,
+    panic::Location,
+    task::{Poll, Waker},
+};
+
+use crate::{
+    constants::HIGH_WATER_SSL,
+    error::{Error, Result},
+    event_loop::{exceptions::ExceptionContext, owned::IoHandler},
+    tls::{protocol::TlsTransport, state::Phase},
+    transport::{
+        RawTransport, SendfileMode,
+        extra_info::{ExtraName, ExtraValue, SOCKET, TlsInfo},
+        protocol::AnyStreamProtocol,
+    },
+};
+
+impl TlsTransport {
+    /// Whether a write is to be done; a mistake is an error.
+    fn check_write(&self, call: &str) -> Result<bool> {
+        if self.is_closing() {
+            return Ok(false);
+        }
+        if self.phase.get() == Phase::Handshake {
+            return Err(Error::Runtime(format!("unable to {call}; the TLS handshake is in progress").into()));
+        }
+        if self.layered.get() {
+            let text = format!("Cannot call {call}() on {}: start_tls() has taken it over", IoHandler::describe(self));
+            return Err(Error::Runtime(text.into()));
+        }
+        if self.sending_file.get() {
+            return Err(Error::Runtime(format!("unable to {call}; sendfile is in progress").into()));
+        }
+        Ok(true)
+    }
+
+    /// What only TLS knows; most of it once the handshake is over.
+    fn tls_info(&self, info: TlsInfo) -> Option<ExtraValue> {
+        Some(match info {
+            TlsInfo::SslContext => Box::new(self.options.context.clone()),
+            TlsInfo::PeerCert => Box::new(self.look(|session| session.peer_certificates()).into_iter().next()?),
+            TlsInfo::PeerCertChain => {
+                let chain = self.look(|session| session.peer_certificates());
+                Box::new(Some(chain).filter(|chain| !chain.is_empty())?)
+            }
+            TlsInfo::Cipher => Box::new(self.look(|session| session.cipher())?),
+            TlsInfo::SslVersion => Box::new(self.look(|session| session.cipher())?.protocol),
+            TlsInfo::AlpnProtocol => Box::new(self.look(|session| session.alpn_protocol())?),
+            TlsInfo::ServerHostname => Box::new(self.look(|session| session.server_hostname())?),
+            TlsInfo::SessionReused => Box::new(self.look(|session| session.is_resumed())),
+            TlsInfo::CloseNotify => Box::new(self.close_notify.get()),
+        })
+    }
+}
+
+impl RawTransport for TlsTransport {
+    fn describe(&self) -> String {
+        IoHandler::describe(self)
+    }
+
+    fn write(&self, data: &[u8]) -> Result<()> {
+        if self.check_write("write")? && !data.is_empty() {
+            self.write_for_layer(&[IoSlice::new(data)], false)?;
+        }
+        Ok(())
+    }
+
+    fn write_vectored(&self, pieces: &[IoSlice<'_>], more: bool) -> Result<()> {
+        if self.check_write("writelines")? {
+            self.write_for_layer(pieces, more)?;
+        }
+        Ok(())
+    }
+
+    fn write_eof(&self) -> Result<()> {
+        Err(Error::Runtime("write_eof() is not supported by TLS".into()))
+    }
+
+    fn can_write_eof(&self) -> bool {
+        false
+    }
+
+    fn pause_reading(&self) {
+        if !self.is_closing() && !self.paused.replace(true) {
+            self.update_reading();
+        }
+    }
+
+    fn resume_reading(&self) {
+        if self.is_closing() || !self.paused.replace(false) {
+            return;
+        }
+        // What waits is delivered from the ready queue, never from inside of this call.
+        if let Some(event_loop) = self.event_loop() {
+            self.queue_delivery(&event_loop);
+        }
+    }
+
+    fn is_reading(&self) -> bool {
+        !self.is_closing() && !self.paused.get() && !self.sending_file.get()
+    }
+
+    fn close(&self) {
+        match self.phase.get() {
+            Phase::Handshake => self.inner().abort(),
+            Phase::Open => self.shut(),
+            Phase::Closing | Phase::Ended => {}
+        }
+    }
+
+    fn abort(&self) {
+        self.inner().abort();
+    }
+
+    fn is_closing(&self) -> bool {
+        self.is_closing()
+    }
+
+    fn extra_info(&self, name: ExtraName) -> Option<ExtraValue> {
+        match name {
+            ExtraName::Tls(info) => self.tls_info(info),
+            name => self.inner().0.extra_info(name),
+        }
+    }
+
+    fn with_fd(&self, look: &mut dyn FnMut(BorrowedFd<'_>)) {
+        self.inner().0.with_fd(look);
+    }
+
+    fn set_protocol(&self, protocol: AnyStreamProtocol) {
+        self.calls.set_protocol(protocol);
+    }
+
+    fn protocol(&self) -> Option<AnyStreamProtocol> {
+        self.calls.protocol()
+    }
+
+    fn write_buffer_size(&self) -> usize {
+        self.inner().get_write_buffer_size()
+    }
+
+    fn write_buffer_limits(&self) -> (usize, usize) {
+        self.inner().get_write_buffer_limits()
+    }
+
+    fn set_write_buffer_limits(&self, high: Option<usize>, low: Option<usize>) -> Result<()> {
+        let high = if high.is_none() && low.is_none() { Some(HIGH_WATER_SSL) } else { high };
+        self.inner().0.set_write_buffer_limits(high, low)?;
+        self.pause_if_full();
+        Ok(())
+    }
+
+    fn is_write_paused(&self) -> bool {
+        self.inner().is_write_paused()
+    }
+
+    #[cold]
+    fn report_misuse(&self, call: &str, error: Error, location: &'static Location<'static>) {
+        let Some(event_loop) = self.event_loop() else { return };
+        let mut context = ExceptionContext::new(format!("{call}() was called where it must not be"))
+            .exception(error)
+            .extra("transport", IoHandler::describe(self))
+            .source_location(location);
+        if let Some(number) = self.inner().get_extra_info(SOCKET) {
+            context = context.socket(number);
+        }
+        event_loop.call_exception_handler(&context);
+    }
+
+    fn sendfile_mode(&self) -> SendfileMode {
+        SendfileMode::Fallback
+    }
+
+    fn begin_sendfile(&self) -> Result<()> {
+        if self.is_closing() {
+            return Err(Error::Runtime("Transport is closing".into()));
+        }
+        self.check_write("sendfile")?;
+        self.sending_file.set(true);
+        self.update_reading();
+        Ok(())
+    }
+
+    fn end_sendfile(&self) {
+        self.sending_file.set(false);
+        if self.is_closing() {
+            return;
+        }
+        self.pause_if_full();
+        if let Some(event_loop) = self.event_loop() {
+            self.queue_delivery(&event_loop);
+        }
+    }
+
+    fn poll_drained(&self, writable: bool, waker: &Waker) -> Poll<Result<()>> {
+        self.inner().0.poll_drained(writable, waker)
+    }
+
+    fn fail(&self, error: Error) {
+        self.break_off(error);
+    }
+
+    fn begin_layer(&self) -> Result<()> {
+        if self.is_closing() {
+            return Err(Error::Runtime("start_tls() on a transport that is closing".into()));
+        }
+        self.check_write("start_tls")?;
+        self.layered.set(true);
+        Ok(())
+    }
+
+    fn write_for_layer(&self, pieces: &[IoSlice<'_>], more: bool) -> Result<()> {
+        if self.is_closing() {
+            return Ok(());
+        }
+        if let Err(error) = self.write_pieces(pieces) {
+            self.break_off(error);
+            return Ok(());
+        }
+        if !more {
+            self.pause_if_full();
+        }
+        Ok(())
+    }
+
+    fn abandon(&self) {
+        self.give_up();
+    }
+}
