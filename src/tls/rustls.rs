@@ -101,7 +101,7 @@ impl<C: Connection> Session for RustlsSession<C> {
                 Ok(Next::Closed) => processed.closed = true,
                 Ok(Next::Wait) => break,
                 Err(error) => {
-                    self.collect_alert(outgoing);
+                    self.collect_alert(&mut incoming[taken..], outgoing);
                     processed.outcome = Err(ssl_error(&error));
                     break;
                 }
@@ -213,14 +213,10 @@ impl<C: Connection> Session for RustlsSession<C> {
 
 impl<C: Connection> RustlsSession<C> {
     /// Appends the alert that says to the other side what was wrong.
-    fn collect_alert(&mut self, outgoing: &mut Vec<u8>) {
-        loop {
-            match self.connection.process(&mut []).state {
-                Ok(ConnectionState::EncodeTlsData(mut encode)) => {
-                    append(outgoing, |out| encode.encode(out).map_err(required_by_encode));
-                }
-                _ => return,
-            }
+    fn collect_alert(&mut self, left: &mut [u8], outgoing: &mut Vec<u8>) {
+        // What is left is needed: rustls knows places in it.
+        while let Ok(ConnectionState::EncodeTlsData(mut encode)) = self.connection.process(left).state {
+            append(outgoing, |out| encode.encode(out).map_err(required_by_encode));
         }
     }
 }

@@ -1,23 +1,7 @@
 //! Connections and servers, over IP and unix sockets: on every selector that waits for descriptors.
+#[macro_use]
 #[path = "../support/mod.rs"]
 mod support;
-
-/// Makes a test of each function, on each selector.
-macro_rules! on_each_selector {
-    ($($test:ident)*) => {
-        on_each_selector!(@ epoll $($test)*);
-        on_each_selector!(@ polling $($test)*);
-    };
-    (@ $selector:ident $($test:ident)*) => {
-        mod $selector {$(
-            #[test]
-            fn $test() {
-                let path = concat!(module_path!(), "::", stringify!($test));
-                super::$test(crate::On { builder: crate::$selector, path });
-            }
-        )*}
-    };
-}
 
 mod accepted;
 mod cancelling;
@@ -37,137 +21,22 @@ use std::{
     future::{Future as StdFuture, IntoFuture},
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
-    ops::Deref,
     os::fd::{AsFd, AsRawFd},
     pin::Pin,
-    process::Command,
     rc::Rc,
     sync::atomic::{AtomicUsize, Ordering},
     task::{Context, Poll},
     time::Duration,
 };
 
-use asyncio::{
-    AddrInfo, AddrInfoHints, Address, EventLoop, EventLoopBuilder, ExceptionContext, Port, Resolver, Result, Server,
-    VirtualClock,
-    selector::{EpollSelector, PollingSelector},
-};
+use asyncio::{AddrInfo, AddrInfoHints, Address, EventLoop, Port, Resolver, Result, Server};
 use rustix::process::{Resource, Rlimit};
 use socket2::{Domain, SockAddr, Socket, Type};
 use support::{
-    Record, Watchdog,
-    transports::{Log, Peer, Recorder, Told, until},
+    Record,
+    loops::{On, TestLoop},
+    transports::{Log, Peer, Recorder, Told},
 };
-
-/// Where a test runs.
-#[derive(Clone, Copy)]
-struct On {
-    builder: fn() -> EventLoopBuilder,
-    path: &'static str,
-}
-
-fn epoll() -> EventLoopBuilder {
-    EventLoop::builder().selector(EpollSelector::new().unwrap())
-}
-
-fn polling() -> EventLoopBuilder {
-    EventLoop::builder().selector(PollingSelector::new().unwrap())
-}
-
-impl On {
-    fn event_loop(self) -> TestLoop {
-        TestLoop::new((self.builder)())
-    }
-
-    fn virtual_loop(self) -> (TestLoop, VirtualClock) {
-        let clock = VirtualClock::new();
-        (TestLoop::new((self.builder)().clock(clock.clone())), clock)
-    }
-
-    /// Runs the rest of a test in a process of its own: true there.
-    fn in_child(self) -> bool {
-        const MARK: &str = "ASYNCIO_TEST_CHILD";
-        if std::env::var_os(MARK).is_some() {
-            return true;
-        }
-        let (_, name) = self.path.split_once("::").unwrap();
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        let output = child.args(["--exact", name, "--nocapture"]).env(MARK, "1").output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && text.contains("1 passed"), "{:?}: {text}", output.status);
-        false
-    }
-}
-
-/// A loop that must end clean: no task and no timer is left, and nothing was reported that the test did not take.
-struct TestLoop {
-    event_loop: EventLoop,
-    reports: Record<ExceptionContext>,
-    _deadline: Watchdog,
-}
-
-impl TestLoop {
-    fn new(builder: EventLoopBuilder) -> Self {
-        let event_loop = builder.debug(false).build().unwrap();
-        let reports = support::handler(&event_loop);
-        TestLoop { event_loop, reports, _deadline: support::deadline() }
-    }
-
-    fn run<T>(&self, main: impl IntoFuture<Output = Result<T>>) -> T {
-        self.event_loop.run_until_complete(main).unwrap()
-    }
-
-    /// As `run`, for what must fail.
-    #[track_caller]
-    fn fails<T>(&self, main: impl IntoFuture<Output = Result<T>>) -> asyncio::Error {
-        self.event_loop.run_until_complete(main).err().expect("it must fail")
-    }
-
-    fn ticks(&self, count: usize) {
-        (0..count).for_each(|_| support::tick(&self.event_loop));
-    }
-
-    /// What was closed last comes to its end, and so do lookups that nobody waits for.
-    fn settle(&self) {
-        self.ticks(3);
-        while self.next_deadline().is_some_and(|deadline| deadline <= self.time()) {
-            self.ticks(1);
-        }
-    }
-
-    /// Not counting what threads may bring at any moment.
-    fn has_no_timer(&self) -> bool {
-        self.next_deadline().is_none_or(|deadline| deadline <= self.time())
-    }
-
-    #[track_caller]
-    fn until(&self, done: impl FnMut() -> bool) {
-        until(&self.event_loop, done);
-    }
-}
-
-impl Deref for TestLoop {
-    type Target = EventLoop;
-
-    fn deref(&self) -> &EventLoop {
-        &self.event_loop
-    }
-}
-
-impl Drop for TestLoop {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            return;
-        }
-        if !self.event_loop.is_closed() {
-            self.settle();
-        }
-        assert_eq!(self.event_loop.all_tasks(), [], "tasks are left");
-        assert!(self.event_loop.is_closed() || self.has_no_timer(), "timers are left");
-        self.event_loop.close().unwrap();
-        assert!(self.reports.len() == 0, "unexpected reports: {:?}", self.reports.take());
-    }
-}
 
 /// What a server listens with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,8 @@
 //! What the tests of all areas share.
 #![allow(dead_code, reason = "each area uses a part of it")]
 
+#[macro_use]
+pub(crate) mod loops;
 pub(crate) mod transports;
 
 use std::{
