@@ -182,6 +182,10 @@ impl Transport {
     /// Closes: receives no more at once, writes what waits, and then calls `connection_lost(None)`; if that write fails,
     /// `connection_lost` gets the error.
     ///
+    /// Over TLS it says so to the other side, and waits for its word: `eof_received` comes before `connection_lost` then,
+    /// which gets [`Error::Timeout`](crate::Error::Timeout) where nothing moves for the `ssl_shutdown_timeout`. During the
+    /// handshake it aborts.
+    ///
     /// While somebody holds the protocol borrowed the call waits for its release, and the descriptor stays open.
     ///
     /// asyncio: `BaseTransport.close`.
@@ -252,7 +256,7 @@ impl Transport {
         self.0.protocol()?.downcast()
     }
 
-    /// How many bytes wait to be written.
+    /// How many bytes wait to be written; over TLS they are encrypted already.
     ///
     /// asyncio: `WriteTransport.get_write_buffer_size`.
     pub fn get_write_buffer_size(&self) -> usize {
@@ -267,7 +271,7 @@ impl Transport {
     }
 
     /// Sets the water marks in bytes. A missing low is a quarter of high, a missing high four times low; both missing
-    /// are the defaults, 16 KiB and 64 KiB.
+    /// are the defaults: 16 KiB and 64 KiB, over TLS 128 KiB and 512 KiB.
     ///
     /// # Errors
     ///

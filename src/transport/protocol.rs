@@ -92,7 +92,8 @@ pub trait Protocol: 'static {
     /// Bytes have arrived: at least one, split anyhow.
     fn data_received(&mut self, data: &[u8]);
 
-    /// The other side will send no more. `true` keeps this side open for writing, `false` closes the transport.
+    /// The other side will send no more. `true` keeps this side open for writing, `false` closes the transport. Over TLS
+    /// nothing keeps it open: both sides close.
     ///
     /// asyncio: `None` is `false`.
     fn eof_received(&mut self) -> bool {
