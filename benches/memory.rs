@@ -45,6 +45,12 @@ fn main() {
     let [asyncio, tokio, smol, raw] = transports::idle_connections(CONNECTIONS, bytes);
     println!("| {asyncio:.0} | {tokio:.0} | {smol:.0} | {raw:.0} |");
 
+    if let [asyncio, tokio] = transports::idle_tls_connections(CONNECTIONS, bytes)[..] {
+        println!(
+            "\nThe same over TLS\n\n| asyncio (`Protocol`) | tokio-rustls |\n|--:|--:|\n| {asyncio:.0} | {tokio:.0} |"
+        );
+    }
+
     println!("\nHeap allocations of the thread, per operation\n");
     println!("| work | asyncio | tokio | smol |\n|---|--:|--:|--:|");
     for group in

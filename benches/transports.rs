@@ -1,5 +1,5 @@
-//! Two tables: servers by transports and protocols beside a hand-written epoll loop, tokio and smol.
-//! `cargo bench --bench transports [-- <filter>]`
+//! Two tables: servers by transports and protocols beside a hand-written epoll loop, tokio and smol; over TLS, where the
+//! crate has it, beside tokio-rustls. `cargo bench --features tls --bench transports [-- <filter>]`
 //!
 //! The first has CPU time of the server per operation. All take turns, and each figure is the median over the rounds: of
 //! the times, and of the ratios within a round, so that a busy machine harms all alike.
@@ -21,7 +21,7 @@ use std::{
 use counting::{Counting, allocations};
 use support::{
     Group,
-    transports::{GROUPS, RAW},
+    transports::{RAW, groups},
 };
 
 #[global_allocator]
@@ -43,11 +43,11 @@ fn main() {
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
     let wanted = |group: &&Group| filter.is_none_or(|filter| group.name.contains(filter.as_str()));
     println!("| work | ns | of raw | of tokio | of smol | tokio of raw | reach |\n|---|--:|--:|--:|--:|--:|---|");
-    for group in GROUPS.iter().filter(wanted) {
+    for group in groups().filter(wanted) {
         print_times(group, &measure(group, test));
     }
     println!("\n| calls; allocations | asyncio | buffered | raw | tokio | smol |\n|---|---|---|---|---|---|");
-    for group in GROUPS.iter().filter(wanted) {
+    for group in groups().filter(wanted) {
         print_counts(group, test);
     }
 }
@@ -76,16 +76,21 @@ fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 /// A row for each way that asyncio has.
 fn print_times(group: &Group, times: &[Vec<f64>]) {
     let times_of = |name: &str| {
-        let place = group.peers.iter().position(|peer| peer.name == name).expect("all groups have the peers");
-        &times[place]
+        let place = group.peers.iter().position(|peer| peer.name == name)?;
+        Some(&times[place])
     };
-    let ratio = |ours: &[f64], peer| median(ours.iter().zip(times_of(peer)).map(|(ours, other)| ours / other));
+    // Empty where somebody has no part in it.
+    let ratio = |ours: Option<&Vec<f64>>, peer| {
+        let ratios =
+            ours.zip(times_of(peer)).map(|(ours, theirs)| ours.iter().zip(theirs).map(|(one, other)| one / other));
+        ratios.map_or(String::new(), |ratios| format!("{:.2}", median(ratios)))
+    };
     let reach = group.reach.map_or(String::new(), |(share, peer)| format!("{share} of {peer}"));
     for (peer, ours) in group.peers.iter().zip(times).filter(|(peer, _)| peer.name.starts_with("asyncio")) {
         let title = peer.name.replace("asyncio", group.name);
-        let [raw, tokio, smol] = [RAW, "tokio", "smol"].map(|peer| ratio(ours, peer));
+        let [raw, tokio, smol] = [RAW, "tokio", "smol"].map(|peer| ratio(Some(ours), peer));
         let (time, theirs) = (median(ours.iter().copied()), ratio(times_of("tokio"), RAW));
-        println!("| {title} | {time:.0} | {raw:.2} | {tokio:.2} | {smol:.2} | {theirs:.2} | {reach} |");
+        println!("| {title} | {time:.0} | {raw} | {tokio} | {smol} | {theirs} | {reach} |");
     }
 }
 
@@ -153,7 +158,7 @@ fn read_trace(path: &Path) -> Option<Calls> {
 
 /// The work alone, and whose thread is to be looked at.
 fn run_once(group: &str, peer: &str, count: u64) {
-    let group = GROUPS.iter().find(|found| found.name == group).expect("it is one of the groups");
+    let group = groups().find(|found| found.name == group).expect("it is one of the groups");
     (group.peer(peer).expect("it is one of its peers").run)(count);
     println!("{}", std::process::id());
 }

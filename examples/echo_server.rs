@@ -1,11 +1,14 @@
 //! An echo server in three ways, on one core or several, for load generators. SIGTERM and Ctrl-C end it well.
 //!
-//! Try it: `cargo run --release --example echo_server -- --protocol 8888 2` (or `--buffered` or `--sock`, then the port and
-//! the number of workers), and `nc 127.0.0.1 8888` in another terminal. With `--demo` it asks itself once and ends.
+//! Try it: `cargo run --release --example echo_server -- --protocol 8888 2` (or `--buffered` or `--sock`, then the port
+//! and the number of workers), and `nc 127.0.0.1 8888` in another terminal. With `--demo` it asks itself once and ends.
+//!
+//! With TLS: `cargo run --release --features tls --example echo_server -- --tls --protocol 8888 | tee server.pem` shows
+//! the certificate, too; and then `openssl s_client -CAfile server.pem -verify_return_error -connect localhost:8888`.
 
 use std::{
     env,
-    io::{self, Read as _, Write as _},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     os::fd::OwnedFd,
     sync::atomic::{AtomicU16, Ordering},
@@ -13,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use self::tls::Tls;
 use asyncio::{Barrier, BufferedProtocol, Error, Event, Protocol, Result, Transport, Worker};
 use asyncio::{create_task, get_running_loop, run_workers, sleep};
 use socket2::{Domain, Socket, Type};
@@ -61,6 +65,7 @@ const SIZE: usize = 64 << 10;
 struct Options {
     mode: String,
     demo: bool,
+    tls: Option<Tls>,
     /// Where 0 was asked for, the first worker finds out which it is.
     port: AtomicU16,
     bound: Event,
@@ -87,8 +92,10 @@ async fn serve(worker: Worker, options: &Options) -> Result<()> {
     options.listening.wait().await?;
     if worker.index() == 0 {
         println!("{address}");
+        options.tls.iter().for_each(|tls| print!("{}", tls.certificate()));
         if options.demo {
-            thread::spawn(move || demo(address).expect("it answers"));
+            let tls = options.tls.clone();
+            thread::spawn(move || demo(address, tls).expect("it answers"));
         }
     }
     let event_loop = get_running_loop()?;
@@ -99,9 +106,9 @@ async fn serve(worker: Worker, options: &Options) -> Result<()> {
         },
         "--buffered" => {
             let factory = || Buffered(Echo::default(), vec![0; SIZE].into());
-            event_loop.create_server(factory, ()).sock(listener).backlog(4096).await?
+            tls::over(event_loop.create_server(factory, ()).sock(listener).backlog(4096), &options.tls).await?
         }
-        _ => event_loop.create_server(Echo::default, ()).sock(listener).backlog(4096).await?,
+        _ => tls::over(event_loop.create_server(Echo::default, ()).sock(listener).backlog(4096), &options.tls).await?,
     };
     let cancelled = sleep(Duration::MAX).await; // by run_workers, which passes signals on
     server.close();
@@ -111,21 +118,109 @@ async fn serve(worker: Worker, options: &Options) -> Result<()> {
 }
 
 /// Asks once, from a thread, and then ends the program as a supervisor would.
-fn demo(address: SocketAddr) -> io::Result<()> {
-    let (mut stream, mut answer) = (TcpStream::connect(address)?, [0; 5]);
+fn demo(address: SocketAddr, tls: Option<Tls>) -> io::Result<()> {
+    let stream = TcpStream::connect(address)?;
+    let answer = match tls {
+        Some(tls) => ask(tls.connect(stream)?)?,
+        None => ask(stream)?,
+    };
+    println!("{answer}");
+    Ok(rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)?)
+}
+
+fn ask(mut stream: impl Read + Write) -> io::Result<String> {
+    let mut answer = [0; 5];
     stream.write_all(b"hello")?;
     stream.read_exact(&mut answer)?;
-    println!("{}", String::from_utf8_lossy(&answer));
-    Ok(rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)?)
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[cfg(feature = "tls")]
+mod tls {
+    use std::io::{self, Read, Write};
+
+    use asyncio::rustls::{ClientConnection, StreamOwned};
+    use asyncio::{CreateServer, Error, Result, SslContext};
+
+    #[derive(Clone)]
+    pub(super) struct Tls {
+        server: SslContext,
+        client: SslContext,
+        certificate: String,
+    }
+
+    impl Tls {
+        /// With a certificate that nobody else has issued.
+        pub(super) fn new() -> Result<Self> {
+            let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+            let made = rcgen::generate_simple_self_signed(names).map_err(Error::other)?;
+            let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+            let server = SslContext::server_builder().cert_chain_pem(&certificate, key).build()?;
+            let client = SslContext::client_builder().verify_pem(&certificate).build()?;
+            Ok(Tls { server, client, certificate })
+        }
+
+        /// PEM, for clients to trust.
+        pub(super) fn certificate(&self) -> &str {
+            &self.certificate
+        }
+
+        /// A client without a loop, whose calls block.
+        pub(super) fn connect<S: Read + Write>(&self, stream: S) -> io::Result<StreamOwned<ClientConnection, S>> {
+            let config = self.client.client_config().expect("it is for clients").clone();
+            let name = "localhost".try_into().expect("it is a name");
+            Ok(StreamOwned::new(ClientConnection::new(config, name).map_err(io::Error::other)?, stream))
+        }
+    }
+
+    /// The same server, with TLS if there is any.
+    pub(super) fn over<F, P, K>(opening: CreateServer<F, P, K>, tls: &Option<Tls>) -> CreateServer<F, P, K> {
+        match tls {
+            Some(tls) => opening.ssl(&tls.server),
+            None => opening,
+        }
+    }
+}
+
+/// A program without TLS says so, and does the rest.
+#[cfg(not(feature = "tls"))]
+mod tls {
+    use asyncio::{CreateServer, Error, Result};
+
+    #[derive(Clone)]
+    pub(super) enum Tls {}
+
+    impl Tls {
+        pub(super) fn new() -> Result<Self> {
+            Err(Error::Value("--tls needs the feature tls: cargo run --features tls --example echo_server".into()))
+        }
+
+        pub(super) fn certificate(&self) -> &str {
+            match *self {}
+        }
+
+        pub(super) fn connect<S>(&self, _stream: S) -> std::io::Result<S> {
+            match *self {}
+        }
+    }
+
+    pub(super) fn over<F, P, K>(opening: CreateServer<F, P, K>, _tls: &Option<Tls>) -> CreateServer<F, P, K> {
+        opening
+    }
 }
 
 fn main() -> Result<()> {
     let (flags, numbers): (Vec<_>, Vec<_>) = env::args().skip(1).partition(|argument| argument.starts_with("--"));
     let number = |index| numbers.get(index).map(|text: &String| text.parse::<u16>()).transpose().map_err(Error::other);
     let workers = number(1)?.unwrap_or(1).into();
+    let given = |name| flags.iter().any(|flag| flag == name);
+    if given("--tls") && given("--sock") {
+        return Err(Error::Value("--sock cannot have --tls: TLS is for transports, not for plain sockets".into()));
+    }
     let options = Options {
-        mode: flags.iter().find(|flag| *flag != "--demo").cloned().unwrap_or_default(),
-        demo: flags.iter().any(|flag| flag == "--demo"),
+        mode: flags.iter().find(|flag| !["--demo", "--tls"].contains(&&***flag)).cloned().unwrap_or_default(),
+        demo: given("--demo"),
+        tls: if given("--tls") { Some(Tls::new()?) } else { None },
         port: AtomicU16::new(number(0)?.unwrap_or(0)),
         bound: Event::new(),
         listening: Barrier::new(workers)?,

@@ -40,6 +40,7 @@
 //! | other threads | [`ThreadsafeLoop`], [`ThreadsafeFuture`], [`to_thread`], [`EventLoop::run_in_executor`] |
 //! | connections | [`EventLoop::create_connection`], [`EventLoop::create_unix_connection`], [`Transport`], [`Protocol`], [`BufferedProtocol`] |
 //! | servers | [`EventLoop::create_server`], [`EventLoop::create_unix_server`], [`Server`], [`EventLoop::connect_accepted_socket`] |
+#![cfg_attr(feature = "tls", doc = "| TLS | [`SslContext`], [`CreateServer::ssl`], [`EventLoop::start_tls`] |")]
 //! | datagrams | [`EventLoop::create_datagram_endpoint`], [`DatagramTransport`], [`DatagramProtocol`] |
 //! | pipes, files | [`EventLoop::connect_read_pipe`], [`EventLoop::connect_write_pipe`], [`EventLoop::sendfile`], [`EventLoop::sock_sendfile`] |
 //! | sockets | [`EventLoop::sock_recv`] and its kin, [`EventLoop::add_reader`], [`EventLoop::getaddrinfo`] |

@@ -80,7 +80,7 @@ pub(crate) struct StreamEndpoint {
     started: Cell<bool>,
     /// Set by pause_reading(), cleared by resume_reading().
     paused: Cell<bool>,
-    /// Set at the end of the input where the protocol keeps the transport open; never cleared.
+    /// Set at the end of the input where the protocol keeps the transport open; cleared when a layer takes over.
     read_ended: Cell<bool>,
     /// Set by close() and by whatever ends the connection; never cleared.
     closing: Cell<bool>,
@@ -853,11 +853,15 @@ impl RawTransport for StreamEndpoint {
         Poll::Pending
     }
 
+    fn wake_drained(&self) {
+        self.wake_drained();
+    }
+
     fn fail(&self, error: Error) {
         self.force_close(Some(error));
     }
 
-    fn begin_layer(&self) -> Result<()> {
+    fn begin_layer(&self) -> Result<bool> {
         if self.kind != Kind::Socket {
             return Err(Error::Value(format!("start_tls() is not supported by {}", self.describe()).into()));
         }
@@ -866,7 +870,10 @@ impl RawTransport for StreamEndpoint {
         }
         self.check_write("start_tls")?;
         self.layered.set(true);
-        Ok(())
+        // The layer has to hear of the end by itself.
+        self.read_ended.set(false);
+        self.update_interest();
+        Ok(self.calls.was_told_to_pause(self.is_write_paused()))
     }
 
     fn write_for_layer(&self, pieces: &[IoSlice<'_>], more: bool) -> Result<()> {

@@ -38,8 +38,8 @@ impl EventLoop {
     ///
     /// The work starts when the value is awaited; setters come before. A name is resolved; where it has several
     /// addresses they are raced (RFC 8305): the next one starts when the one before it has failed, or has not answered
-    /// within [250 ms](CreateConnection::happy_eyeballs_delay); the first to connect wins and the others are closed. Then
-    /// the factory is called, once, and `connection_made` before this returns; data comes after that.
+    /// within [250 ms](CreateConnection::happy_eyeballs_delay); the first to connect wins and the others are closed.
+    /// Then the factory is called, once, and `connection_made` before this returns; data comes after that.
     ///
     /// `()` for the address goes with [`sock`](CreateConnection::sock).
     ///
@@ -91,8 +91,8 @@ impl EventLoop {
     /// # asyncio::ok(())
     /// ```
     ///
-    /// asyncio: `loop.create_connection`. Differs: address racing is on by default, as `asyncio.open_connection`'s users
-    /// ask for.
+    /// asyncio: `loop.create_connection`. Differs: address racing is on by default, as `asyncio.open_connection`'s
+    /// users ask for.
     pub fn create_connection<P, K, F>(&self, factory: F, address: impl ToAddress) -> CreateConnection<F, P, K>
     where
         F: FnOnce() -> P,
@@ -298,17 +298,22 @@ pub struct ConnectAcceptedSocket<F, P, K> {
 }
 
 impl<F, P, K> CreateConnection<F, P, K> {
-    /// Encrypts the connection.
+    /// Encrypts the connection with TLS, by a context for clients. The protocol hears of its connection when the
+    /// handshake is done, and the other side's certificate is good and has the [name](Self::server_hostname) of the
+    /// host.
     ///
-    /// asyncio: `ssl=`.
+    /// If not, the call fails, and the protocol is dropped: [`Error::Ssl`] with the reason, or [`Error::Io`],
+    /// `ConnectionAborted` when the handshake takes too long and `ConnectionReset` when the other side ends it.
+    ///
+    /// asyncio: `ssl=`. Differs: no `True`; that is [`SslContext::client`].
     #[cfg(feature = "tls")]
     pub fn ssl(mut self, context: &SslContext) -> Self {
         self.ssl_options.context = Some(context.clone());
         self
     }
 
-    /// The name that the other side's certificate must have; that of the host, unless it is set. Only with `ssl`, a setter of the feature `tls`; an empty
-    /// one is [`Error::Value`].
+    /// The name or address that the other side's certificate must have; that of the host, unless it is set. Needed with
+    /// [`sock`](Self::sock). An empty one is [`Error::Value`]. Only with `ssl`, a setter of the feature `tls`.
     ///
     /// asyncio: `server_hostname=`. Differs: an empty one does not switch the check off.
     pub fn server_hostname(mut self, name: impl Into<String>) -> Self {
@@ -324,7 +329,8 @@ impl<F, P, K> CreateConnection<F, P, K> {
         self
     }
 
-    /// How long the TLS shutdown may take; 30 s unless it is set. Only with `ssl`, a setter of the feature `tls`.
+    /// How long [`Transport::close`] waits for the other side's word, while nothing that was written moves; 30 s unless
+    /// it is set. Only with `ssl`, a setter of the feature `tls`.
     ///
     /// asyncio: `ssl_shutdown_timeout=`.
     pub fn ssl_shutdown_timeout(mut self, timeout: Duration) -> Self {
@@ -361,7 +367,8 @@ impl<F, P, K> CreateConnection<F, P, K> {
 }
 
 impl<F, P, K> ConnectAcceptedSocket<F, P, K> {
-    /// Encrypts the connection, as the server of it.
+    /// Encrypts the connection with TLS, as the server of it, by a context for servers. The protocol hears of its
+    /// connection when the handshake is done; if it fails, the call does: see [`CreateConnection::ssl`].
     ///
     /// asyncio: `ssl=`.
     #[cfg(feature = "tls")]
@@ -370,7 +377,7 @@ impl<F, P, K> ConnectAcceptedSocket<F, P, K> {
         self
     }
 
-    /// See [`CreateConnection::ssl_handshake_timeout`].
+    /// See [`CreateConnection::ssl_handshake_timeout`]. Only with `ssl`, a setter of the feature `tls`.
     ///
     /// asyncio: `ssl_handshake_timeout=`.
     pub fn ssl_handshake_timeout(mut self, timeout: Duration) -> Self {
@@ -378,7 +385,7 @@ impl<F, P, K> ConnectAcceptedSocket<F, P, K> {
         self
     }
 
-    /// See [`CreateConnection::ssl_shutdown_timeout`].
+    /// See [`CreateConnection::ssl_shutdown_timeout`]. Only with `ssl`, a setter of the feature `tls`.
     ///
     /// asyncio: `ssl_shutdown_timeout=`.
     pub fn ssl_shutdown_timeout(mut self, timeout: Duration) -> Self {

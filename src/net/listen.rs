@@ -40,9 +40,10 @@ use crate::net::options::SslContext;
 impl EventLoop {
     /// Listens on `address`; each connection gets a protocol of the factory's.
     ///
-    /// Several hosts, or a name with several addresses, are several sockets; no host (a bare port) is every interface, of
-    /// IPv4 and IPv6. Port 0 lets the system choose, one port for each socket; [`Server::sockets`] says which. Setters
-    /// come before the await, which starts the work. `()` for the address goes with [`sock`](CreateServer::sock).
+    /// Several hosts, or a name with several addresses, are several sockets; no host (a bare port) is every interface,
+    /// of IPv4 and IPv6. Port 0 lets the system choose, one port for each socket; [`Server::sockets`] says which.
+    /// Setters come before the await, which starts the work. `()` for the address goes with
+    /// [`sock`](CreateServer::sock).
     ///
     /// Small writes are sent at once (TCP_NODELAY).
     ///
@@ -181,8 +182,8 @@ impl<F, P, K> CreateServer<F, P, K> {
         self
     }
 
-    /// How many connections may wait to be accepted, 100 unless it is set; so many are accepted in one go, too. Clients that
-    /// find no room try again after a second: a server under load wants 1024 or more.
+    /// How many connections may wait to be accepted, 100 unless it is set; so many are accepted in one go, too. Clients
+    /// that find no room try again after a second: a server under load wants 1024 or more.
     ///
     /// asyncio: `backlog=`.
     pub fn backlog(mut self, backlog: u32) -> Self {
@@ -230,7 +231,44 @@ impl<F, P, K> CreateServer<F, P, K> {
         self
     }
 
-    /// Encrypts the connections.
+    /// Encrypts the connections with TLS, by a context for servers. A protocol hears of its connection when the
+    /// handshake is done; where it fails, the connection is closed, and the protocol is dropped without a call. That is
+    /// no failure of this program, and not reported; `tracing` has a line of it at the level debug.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use asyncio::{Protocol, SslContext, Transport};
+    ///
+    /// struct Greet;
+    ///
+    /// impl Protocol for Greet {
+    ///     fn connection_made(&mut self, transport: &Transport) {
+    ///         transport.write(b"hello");
+    ///     }
+    ///
+    ///     fn data_received(&mut self, data: &[u8]) {
+    ///         assert_eq!(data, b"hello");
+    ///     }
+    /// }
+    ///
+    /// let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+    /// let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    /// let for_server = SslContext::server_builder().cert_chain_pem(&chain, &key).build()?;
+    /// let for_client = SslContext::client_builder().verify_pem(&chain).build()?; // trusts it, and nobody else
+    ///
+    /// asyncio::run(async move {
+    ///     let event_loop = asyncio::get_running_loop()?;
+    ///     let server = event_loop.create_server(|| Greet, ("localhost", 0)).ssl(&for_server).await?;
+    ///     let address = server.sockets()[0].address().clone();
+    ///     let connecting = event_loop.create_connection(|| Greet, &address).ssl(&for_client);
+    ///     let (transport, _) = connecting.server_hostname("localhost").await?;
+    ///     transport.close();
+    ///     server.close();
+    ///     server.wait_closed().await
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// asyncio: `ssl=`.
     #[cfg(feature = "tls")]
@@ -239,7 +277,8 @@ impl<F, P, K> CreateServer<F, P, K> {
         self
     }
 
-    /// How long a TLS handshake may take; 60 s unless it is set. Only with `ssl`, a setter of the feature `tls`.
+    /// How long a TLS handshake may take before the connection is closed; 60 s unless it is set. Only with `ssl`, a
+    /// setter of the feature `tls`.
     ///
     /// asyncio: `ssl_handshake_timeout=`.
     pub fn ssl_handshake_timeout(mut self, timeout: Duration) -> Self {
@@ -247,7 +286,8 @@ impl<F, P, K> CreateServer<F, P, K> {
         self
     }
 
-    /// How long a TLS shutdown may take; 30 s unless it is set. Only with `ssl`, a setter of the feature `tls`.
+    /// How long [`Transport::close`](crate::Transport::close) waits for the other side's word, while nothing that was
+    /// written moves; 30 s unless it is set. Only with `ssl`, a setter of the feature `tls`.
     ///
     /// asyncio: `ssl_shutdown_timeout=`.
     pub fn ssl_shutdown_timeout(mut self, timeout: Duration) -> Self {

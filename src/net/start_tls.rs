@@ -19,16 +19,20 @@ impl EventLoop {
     /// Encrypts a connection that stands, and gives the transport to use from now on.
     ///
     /// The protocol stays the same and hears nothing of it: no second `connection_made`. Tell it of the new transport
-    /// when this returns; nothing is received before that. What was written before goes first, in clear. The old transport
-    /// belongs to the new one then: writing to it is a mistake, and closing or aborting it ends the connection without a
-    /// word to the other side. A TLS transport can be encrypted once more, which is how a proxy that speaks TLS is passed.
+    /// when this returns; nothing is received before that. What was written before goes first, in clear. The old
+    /// transport belongs to the new one then: writing to it is a mistake, and closing or aborting it ends the
+    /// connection without a word to the other side. A TLS transport can be encrypted once more, which is how one gets
+    /// through a proxy that speaks TLS itself.
     ///
-    /// Whether this side is the server is what `context` is for. A client needs
+    /// A context for servers makes this side the server. A client needs
     /// [`server_hostname`](StartTls::server_hostname).
     ///
-    /// Both sides must agree on the byte after which TLS begins: wait for the other side's consent, and write nothing
-    /// before it has come. A server that has received more than the request must not take the rest for encrypted: it was
-    /// sent in clear, by anybody. See [`early`](StartTls::early).
+    /// Both sides must agree on the byte after which TLS begins: a client asks, waits for the server's consent, and
+    /// writes nothing in between; a server pauses reading when it consents, so that what follows is left to the
+    /// handshake. What either has received in clear behind the request or the consent may be anybody's: refuse it, and
+    /// never take it for encrypted. (Where a handshake may begin without consent, it is for
+    /// [`early`](StartTls::early).) Forget what was said in clear, and say it again. The example `starttls_smtp_like`
+    /// does all this.
     ///
     /// # Cancel safety
     ///
@@ -36,10 +40,11 @@ impl EventLoop {
     ///
     /// # Errors
     ///
-    /// [`Error::Value`] for a transport that is no socket ("not supported") and for arguments that contradict each other;
-    /// [`Error::Runtime`] for one that is closing, that has ended writing, that sends a file, and that is encrypted
-    /// already. Nothing has changed then. [`Error::Ssl`] when the handshake fails, [`Error::Io`] `ConnectionAborted` when it
-    /// takes too long, `ConnectionReset` when the other side ends the connection; `connection_lost` gets the same error.
+    /// [`Error::Value`] for a transport that is no socket ("not supported") and for arguments that contradict each
+    /// other; [`Error::Runtime`] for one that is closing, that has ended writing, that sends a file, and that
+    /// `start_tls` has taken over already. Nothing has changed then. [`Error::Ssl`] when the handshake fails,
+    /// [`Error::Io`] `ConnectionAborted` when it takes too long, `ConnectionReset` when the other side ends the
+    /// connection; `connection_lost` gets the same error.
     ///
     /// # Examples
     ///
@@ -74,8 +79,8 @@ impl EventLoop {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// asyncio: `loop.start_tls`. Differs: the protocol is the transport's; a transport that is closing is an error, not
-    /// `None`.
+    /// asyncio: `loop.start_tls`. Differs: the protocol is the transport's, not an argument; a transport that is
+    /// closing is an error, not `None`.
     pub fn start_tls(&self, transport: &Transport, context: &SslContext) -> StartTls {
         StartTls {
             event_loop: self.clone(),
@@ -87,7 +92,7 @@ impl EventLoop {
     }
 }
 
-/// What [`EventLoop::start_tls`] gives: setters, and the work when it is awaited.
+/// What [`EventLoop::start_tls`] gives: setters, and the work when it is awaited, which gives the new [`Transport`].
 #[must_use = "nothing is encrypted until it is awaited"]
 pub struct StartTls {
     event_loop: EventLoop,
@@ -98,7 +103,8 @@ pub struct StartTls {
 }
 
 impl StartTls {
-    /// Whether this side is the server. The context says so already; the two must not contradict each other.
+    /// Whether this side is the server. The context says so already, and need not be repeated; to contradict it is
+    /// [`Error::Value`].
     ///
     /// asyncio: `server_side=`.
     pub fn server_side(mut self, server_side: bool) -> Self {
@@ -106,7 +112,8 @@ impl StartTls {
         self
     }
 
-    /// See [`CreateConnection::server_hostname`](crate::CreateConnection::server_hostname). A server has none.
+    /// The name that the server's certificate must have. A client needs it, for it was not said to whom the transport
+    /// is connected; a server has none.
     ///
     /// asyncio: `server_hostname=`.
     pub fn server_hostname(mut self, name: impl Into<String>) -> Self {
@@ -130,8 +137,9 @@ impl StartTls {
         self
     }
 
-    /// What the protocol has received behind the last byte in clear: the other side was quick, and its handshake begins
-    /// with this. If it is anything else, the handshake fails; it is never delivered.
+    /// What the protocol has received behind the last byte in clear, where the other side may begin its handshake
+    /// without waiting: it is taken as the beginning of that. If it is anything else, the handshake fails; it is never
+    /// delivered.
     ///
     /// asyncio: has none for protocols; `StreamWriter.start_tls` does it with what its reader holds.
     pub fn early(mut self, received: impl Into<Vec<u8>>) -> Self {

@@ -143,8 +143,8 @@ impl EventLoop {
     ///
     /// # Errors
     ///
-    /// [`Error::Value`] for arguments that contradict each other; [`Error::Io`] with the path in its text (`NotFound`: no
-    /// such file; `ConnectionRefused`: nobody listens there any more).
+    /// [`Error::Value`] for arguments that contradict each other; [`Error::Io`] with the path in its text (`NotFound`:
+    /// no such file; `ConnectionRefused`: nobody listens there any more).
     ///
     /// # Examples
     ///
@@ -184,9 +184,9 @@ impl EventLoop {
 
     /// Listens on the unix socket at `path`; each connection gets a protocol of the factory's.
     ///
-    /// A socket file that is there already is replaced, as its server is gone or has been superseded. The file is removed
-    /// when the server is closed, if it is still the server's own. As [`create_server`](Self::create_server) otherwise;
-    /// `()` for the path goes with [`sock`](CreateUnixServer::sock).
+    /// A socket file that is there already is replaced, as its server is gone or has been superseded. The file is
+    /// removed when the server is closed, if it is still the server's own. As [`create_server`](Self::create_server)
+    /// otherwise; `()` for the path goes with [`sock`](CreateUnixServer::sock).
     ///
     /// # Cancel safety
     ///
@@ -227,7 +227,8 @@ pub struct CreateUnixConnection<F, P, K> {
 }
 
 impl<F, P, K> CreateUnixConnection<F, P, K> {
-    /// Uses this unix socket, which is connected already. It becomes the transport's, and is closed when the call fails.
+    /// Uses this unix socket, which is connected already. It becomes the transport's, and is closed when the call
+    /// fails.
     ///
     /// asyncio: `sock=`.
     pub fn sock(mut self, sock: impl Into<OwnedFd>) -> Self {
@@ -235,7 +236,8 @@ impl<F, P, K> CreateUnixConnection<F, P, K> {
         self
     }
 
-    /// Encrypts the connection.
+    /// Encrypts the connection with TLS: see [`CreateConnection::ssl`](crate::CreateConnection::ssl). The
+    /// [name](Self::server_hostname) must be given.
     ///
     /// asyncio: `ssl=`.
     #[cfg(feature = "tls")]
@@ -244,7 +246,8 @@ impl<F, P, K> CreateUnixConnection<F, P, K> {
         self
     }
 
-    /// The name that the other side's certificate must have. Only with `ssl`, where it is needed.
+    /// The name that the other side's certificate must have; needed, for a path is no name. Only with `ssl`, a setter
+    /// of the feature `tls`.
     ///
     /// asyncio: `server_hostname=`.
     pub fn server_hostname(mut self, name: impl Into<String>) -> Self {
@@ -260,7 +263,8 @@ impl<F, P, K> CreateUnixConnection<F, P, K> {
         self
     }
 
-    /// How long the TLS shutdown may take; 30 s unless it is set. Only with `ssl`, a setter of the feature `tls`.
+    /// See [`CreateConnection::ssl_shutdown_timeout`](crate::CreateConnection::ssl_shutdown_timeout). Only with `ssl`,
+    /// a setter of the feature `tls`.
     ///
     /// asyncio: `ssl_shutdown_timeout=`.
     pub fn ssl_shutdown_timeout(mut self, timeout: Duration) -> Self {
@@ -375,7 +379,9 @@ impl<F, P, K> CreateUnixServer<F, P, K> {
         self
     }
 
-    /// Encrypts the connections.
+    /// Encrypts the connections with TLS, by a context for servers. A protocol hears of its connection when the
+    /// handshake is done; where it fails, the connection is closed, and the protocol is dropped without a call. That is
+    /// no failure of this program, and not reported; `tracing` has a line of it at the level debug.
     ///
     /// asyncio: `ssl=`.
     #[cfg(feature = "tls")]
@@ -384,7 +390,8 @@ impl<F, P, K> CreateUnixServer<F, P, K> {
         self
     }
 
-    /// How long a TLS handshake may take; 60 s unless it is set. Only with `ssl`, a setter of the feature `tls`.
+    /// How long a TLS handshake may take before the connection is closed; 60 s unless it is set. Only with `ssl`, a
+    /// setter of the feature `tls`.
     ///
     /// asyncio: `ssl_handshake_timeout=`.
     pub fn ssl_handshake_timeout(mut self, timeout: Duration) -> Self {
@@ -392,7 +399,8 @@ impl<F, P, K> CreateUnixServer<F, P, K> {
         self
     }
 
-    /// How long a TLS shutdown may take; 30 s unless it is set. Only with `ssl`, a setter of the feature `tls`.
+    /// How long [`Transport::close`](crate::Transport::close) waits for the other side's word, while nothing that was
+    /// written moves; 30 s unless it is set. Only with `ssl`, a setter of the feature `tls`.
     ///
     /// asyncio: `ssl_shutdown_timeout=`.
     pub fn ssl_shutdown_timeout(mut self, timeout: Duration) -> Self {

@@ -1,6 +1,6 @@
 //! The configuration of TLS connections.
 
-use std::{fmt, path::Path, sync::Arc, time::Duration};
+use std::{fmt, net::Ipv6Addr, path::Path, sync::Arc, time::Duration};
 
 use ::rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
@@ -9,19 +9,23 @@ use crate::{
     tls::{context_builder::SslContextBuilder, rustls, session::Session},
 };
 
-/// The configuration of TLS connections: whom to trust, what to show, what to speak. A cheap handle; clones share it, and
-/// what they remember of sessions to resume.
+/// The configuration of TLS connections: whom to trust, what to show, what to speak. A cheap handle; clones share it,
+/// and what they remember of sessions to resume.
 ///
-/// One is for clients or for servers. rustls does the work: TLS 1.2 and 1.3, and nothing that is known to be unsafe.
-/// Where the [builder](SslContextBuilder) does not go far enough (certificates by name, revocation lists, keys in
-/// hardware), make a configuration of [rustls](crate::rustls) and turn it into this with `From`.
+/// One is for clients or for servers, never for both. It goes to the setter `ssl` of what opens connections and
+/// servers, and to [`start_tls`](crate::EventLoop::start_tls). rustls does the work: TLS 1.2 and 1.3, and nothing that
+/// is known to be unsafe. Where the [builder](SslContextBuilder) does not go far enough (certificates by name,
+/// revocation lists, keys in hardware), make a configuration of [rustls](crate::rustls) and turn it into this with
+/// `From`.
 ///
-/// The environment variable `SSLKEYLOGFILE` names a file to append the secrets of all connections to, for debuggers such
-/// as Wireshark.
+/// The environment variable `SSLKEYLOGFILE` names a file to append the secrets of all connections to, for debuggers
+/// such as Wireshark; a configuration that was made by rustls itself has its own `key_log`.
 ///
 /// `Threads:` any.
 ///
 /// # Examples
+///
+/// A client that trusts whom the system trusts. [`SslContextBuilder`] shows one with a server of its own.
 ///
 /// ```no_run
 /// # struct Ignore;
@@ -58,12 +62,14 @@ pub(super) enum Side {
 impl SslContext {
     /// For clients that trust whom this system trusts.
     ///
-    /// The certificates are read once, at this call, as OpenSSL would find them; the environment variables
-    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. Keep the context: to read them takes milliseconds.
+    /// The authorities' certificates are read once, at this call, from where this system keeps them (on Linux, where
+    /// OpenSSL finds them); the environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. Keep the context
+    /// and use it for all connections: to read them takes milliseconds.
     ///
     /// # Errors
     ///
-    /// [`Error::Ssl`] if there are none.
+    /// [`Error::Ssl`] if there are none, as in many small containers: install the system's package `ca-certificates`,
+    /// or say whom to trust by [`SslContextBuilder::load_verify_locations`].
     ///
     /// asyncio: `ssl.create_default_context()`.
     pub fn client() -> Result<SslContext> {
@@ -74,8 +80,8 @@ impl SslContext {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] with the path, if a file cannot be read; [`Error::Ssl`] if it has no certificate or no key, or if the
-    /// two do not belong together.
+    /// [`Error::Io`] with the path, if a file cannot be read; [`Error::Ssl`] if it has no certificate or no key, or if
+    /// the two do not belong together.
     ///
     /// # Examples
     ///
@@ -103,7 +109,7 @@ impl SslContext {
         SslContextBuilder::server()
     }
 
-    /// What it is as rustls has it, if it is for clients.
+    /// The configuration of rustls in it, if it is for clients.
     ///
     /// asyncio: has none.
     pub fn client_config(&self) -> Option<&Arc<ClientConfig>> {
@@ -113,7 +119,7 @@ impl SslContext {
         }
     }
 
-    /// What it is as rustls has it, if it is for servers.
+    /// The configuration of rustls in it, if it is for servers.
     ///
     /// asyncio: has none.
     pub fn server_config(&self) -> Option<&Arc<ServerConfig>> {
@@ -138,14 +144,14 @@ impl From<ClientConfig> for SslContext {
     }
 }
 
-/// For servers.
+/// For servers. Early data (0-RTT) is not supported: `max_early_data_size` must be 0, as it is unless it is set.
 impl From<Arc<ServerConfig>> for SslContext {
     fn from(config: Arc<ServerConfig>) -> Self {
         SslContext { side: Side::Server(config), checks_hostname: false }
     }
 }
 
-/// For servers.
+/// For servers. Early data (0-RTT) is not supported: `max_early_data_size` must be 0, as it is unless it is set.
 impl From<ServerConfig> for SslContext {
     fn from(config: ServerConfig) -> Self {
         Arc::new(config).into()
@@ -198,11 +204,11 @@ impl TlsOptions {
             (None, None) => "",
         };
         // The zone of an address is this machine's own business.
-        let bare = name.split_once('%').map_or(name, |(address, _)| address);
+        let zoned = name.split_once('%').filter(|(address, _)| address.parse::<Ipv6Addr>().is_ok());
+        let bare = zoned.map_or(name, |(address, _)| address);
         let hostname = match ServerName::try_from(bare) {
             Ok(name) => name.to_owned(),
-            // An address is not sent to the server.
-            Err(_) if !checks => ServerName::from(std::net::Ipv4Addr::UNSPECIFIED),
+            Err(_) if !checks => rustls::nobody(),
             Err(_) => {
                 let text = format!("server_hostname {name:?} is no name and no address that a certificate may have");
                 return Err(Error::Value(text.into()));

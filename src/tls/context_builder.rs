@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// What the other side's certificate is to a server.
+/// Whether a server asks its clients for certificates.
 ///
 /// asyncio: `ssl.VerifyMode`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -142,8 +142,9 @@ impl SslContextBuilder {
         self
     }
 
-    /// What to show to the other side: PEM files with the certificate, followed by those that lead to one that it trusts,
-    /// and with the key. Servers need it; clients have it where servers ask for it. An encrypted key is not supported.
+    /// What to show to the other side: two PEM files, one with the certificate, followed by those that lead to one that
+    /// the other side trusts, and one with the key. Servers need it; clients need it where servers ask for it. An
+    /// encrypted key is not supported.
     ///
     /// asyncio: `SSLContext.load_cert_chain(certfile, keyfile)`.
     pub fn load_cert_chain(mut self, certfile: impl AsRef<Path>, keyfile: impl AsRef<Path>) -> Self {
@@ -159,9 +160,10 @@ impl SslContextBuilder {
         self
     }
 
-    /// The protocols to speak over TLS, the best first. A server that has some refuses clients that offer only others.
+    /// The protocols to speak over TLS (ALPN), the best first. [`ALPN_PROTOCOL`](crate::ALPN_PROTOCOL) tells which one
+    /// both sides have agreed on. A server that has some refuses clients that offer only others.
     ///
-    /// asyncio: `SSLContext.set_alpn_protocols`.
+    /// asyncio: `SSLContext.set_alpn_protocols`. Differs: OpenSSL's server goes on without a protocol where none fits.
     pub fn set_alpn_protocols<P: AsRef<[u8]>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
         self.alpn_protocols = protocols.into_iter().map(|protocol| protocol.as_ref().to_owned()).collect();
         self
@@ -169,7 +171,8 @@ impl SslContextBuilder {
 
     /// Whether a server asks clients for certificates; it does not, unless told to. Whom it trusts must be given, too.
     ///
-    /// A client always verifies; [`dangerous_disable_certificate_verification`](
+    /// A client always verifies, and anything but [`VerifyMode::Required`] is an error of its
+    /// [`build`](Self::build); [`dangerous_disable_certificate_verification`](
     /// Self::dangerous_disable_certificate_verification) is the only way around.
     ///
     /// asyncio: `SSLContext.verify_mode`.
@@ -194,17 +197,18 @@ impl SslContextBuilder {
         self
     }
 
-    /// Whether sessions are resumed, which saves a later connection of the same context half of its handshake; on, unless
-    /// switched off. A client remembers the sessions of its last 256 servers, a server gives its clients tickets.
+    /// Whether sessions are resumed, which saves a later connection of the same context half of its handshake; on,
+    /// unless switched off. A client remembers the sessions of its last 256 servers, a server gives its clients
+    /// tickets.
     ///
-    /// asyncio: `ssl.OP_NO_TICKET`, and `SSLSession`.
+    /// asyncio: `ssl.OP_NO_TICKET`, and `SSLSession`. Differs: asyncio's clients never resume a session.
     pub fn session_resumption(mut self, resume: bool) -> Self {
         self.resumption = resume;
         self
     }
 
-    /// **Dangerous.** A client takes any certificate of anybody whom it trusts, whatever name it is for: whoever has a
-    /// certificate of some web site can be the server. `server_hostname` may be missing or empty then.
+    /// **Dangerous.** A client takes any certificate by anybody whom it trusts, whatever name it is for: whoever has a
+    /// certificate for some web site can be the server. `server_hostname` may be missing or empty then.
     ///
     /// asyncio: `SSLContext.check_hostname = False`.
     pub fn dangerous_disable_hostname_check(mut self) -> Self {
@@ -212,8 +216,8 @@ impl SslContextBuilder {
         self
     }
 
-    /// **Dangerous.** A client takes any certificate, of any name and by anybody: the connection is encrypted, and nobody
-    /// knows to whom. For tests, and nothing else.
+    /// **Dangerous.** A client takes any certificate, of any name and by anybody: the connection is encrypted, and
+    /// nobody knows to whom. For tests, and nothing else.
     ///
     /// asyncio: `SSLContext.verify_mode = ssl.CERT_NONE`, and `check_hostname = False`.
     pub fn dangerous_disable_certificate_verification(mut self) -> Self {
@@ -225,10 +229,14 @@ impl SslContextBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] with the path, if a file cannot be read. [`Error::Ssl`] if one has no certificate or no key, if key
-    /// and certificate do not belong together, if a certificate cannot be used, and if a client finds nobody to trust.
-    /// [`Error::Value`] for settings that contradict each other.
+    /// [`Error::Io`] with the path, if a file cannot be read. [`Error::Ssl`] if one has no certificate or no key, if
+    /// key and certificate do not belong together, if a certificate cannot be used, and if a client finds nobody to
+    /// trust. [`Error::Value`] for settings that contradict each other, and for what is missing: a server's
+    /// certificate, or whom a server trusts that asks for certificates.
     pub fn build(self) -> Result<SslContext> {
+        if self.alpn_protocols.iter().any(|protocol| !(1..=255).contains(&protocol.len())) {
+            return Err(Error::Value("ALPN protocols must be 1 to 255 bytes long".into()));
+        }
         let provider = Arc::new(ring::default_provider());
         if self.is_server { self.build_server(provider) } else { self.build_client(provider) }
     }
@@ -249,6 +257,8 @@ impl SslContextBuilder {
                 .map_err(|error| Error::Ssl(error.to_string().into()))?;
             if self.check_hostname { verifier } else { Arc::new(AnyName(verifier)) }
         } else {
+            // What was given must be good, also where nobody needs it.
+            self.given_roots()?;
             Arc::new(Anybody(provider))
         };
         let config = config.dangerous().with_custom_certificate_verifier(verifier);
@@ -276,6 +286,8 @@ impl SslContextBuilder {
             .map_err(|error| ssl_error(&error))?;
         let mode = self.verify_mode.unwrap_or_default();
         let config = if mode == VerifyMode::None {
+            // What was given must be good, also where nobody needs it.
+            self.given_roots()?;
             config.with_no_client_auth()
         } else {
             let roots = self.root_store(self.default_roots)?;
@@ -311,8 +323,8 @@ impl SslContextBuilder {
         }
     }
 
-    /// Whom to trust.
-    fn root_store(&self, with_default: bool) -> Result<RootCertStore> {
+    /// Whom to trust, of those that were given.
+    fn given_roots(&self) -> Result<RootCertStore> {
         let mut roots = RootCertStore::empty();
         for pem in &self.roots {
             for certificate in pem.certificates()? {
@@ -320,6 +332,12 @@ impl SslContextBuilder {
                 added.map_err(|error| Error::Ssl(format!("{pem}: a certificate cannot be used: {error}").into()))?;
             }
         }
+        Ok(roots)
+    }
+
+    /// Whom to trust.
+    fn root_store(&self, with_default: bool) -> Result<RootCertStore> {
+        let mut roots = self.given_roots()?;
         if with_default {
             let found = rustls_native_certs::load_native_certs();
             // Systems have some that are too old to be understood.
@@ -367,7 +385,7 @@ impl Pem {
     fn private_key(&self) -> Result<PrivateKeyDer<'static>> {
         let text = self.read()?;
         PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-            pem::Error::NoItemsFound if text.windows(9).any(|word| word == b"ENCRYPTED") => {
+            _ if text.windows(9).any(|word| word == b"ENCRYPTED") => {
                 Error::Ssl(format!("{self}: the private key is encrypted, which is not supported").into())
             }
             pem::Error::NoItemsFound => Error::Ssl(format!("{self}: there is no private key in it").into()),

@@ -48,8 +48,8 @@ pub const SSL_VERSION: ExtraInfo<&'static str> = ExtraInfo::new(ExtraName::Tls(T
 /// The protocol that both sides have agreed on, such as `h2`; none where nothing was negotiated.
 /// (asyncio: `ssl_object.selected_alpn_protocol()`)
 pub const ALPN_PROTOCOL: ExtraInfo<Vec<u8>> = ExtraInfo::new(ExtraName::Tls(TlsInfo::AlpnProtocol));
-/// The name or address that the server's certificate had to have; at the client.
-/// (asyncio: `ssl_object.server_hostname`)
+/// The name or address that the client asked for, and that the server's certificate has if it was checked; none at the
+/// server. (asyncio: `ssl_object.server_hostname`)
 pub const SERVER_HOSTNAME: ExtraInfo<String> = ExtraInfo::new(ExtraName::Tls(TlsInfo::ServerHostname));
 /// Whether an earlier session was resumed. (asyncio: `ssl_object.session_reused`)
 pub const SESSION_REUSED: ExtraInfo<bool> = ExtraInfo::new(ExtraName::Tls(TlsInfo::SessionReused));

@@ -70,6 +70,8 @@ pub(crate) struct TlsTransport {
     attempts: Cell<u8>,
     /// Of the handshake or the shutdown.
     timer: Cell<Option<TimerKey>>,
+    /// Set where the close alert, and nothing before it, could not be written; never cleared.
+    left_alone: Cell<bool>,
     /// How much waited to be written when the timer of the shutdown was set.
     unwritten: Cell<usize>,
     /// Boxed, for few connections have one, and not for long.
@@ -114,6 +116,7 @@ impl TlsTransport {
             delivery_queued: Cell::new(false),
             attempts: Cell::new(0),
             timer: Cell::new(None),
+            left_alone: Cell::new(false),
             unwritten: Cell::new(0),
             opener: Cell::new(opener.map(Box::new)),
         }))
@@ -122,21 +125,22 @@ impl TlsTransport {
     /// Goes over `inner`, which calls it from its [`connection_made`](PullSink::connection_made) on.
     pub(crate) fn lay_over(&self, inner: Transport) -> Result<()> {
         inner.0.begin_layer()?;
-        inner.0.set_write_buffer_limits(Some(HIGH_WATER_SSL), None)?;
         self.inner.set(inner).unwrap_or_else(|_| unreachable!("it is laid over one transport"));
-        Ok(())
+        self.inner().0.set_write_buffer_limits(Some(HIGH_WATER_SSL), None)
     }
 
     /// As [`lay_over`](Self::lay_over) for a transport that its protocol knows already: it takes its place there, and is
     /// given first what came `early`.
     pub(crate) fn take_over(self: &Rc<Self>, inner: Transport, early: &[u8]) -> Result<()> {
+        self.writing_paused.set(inner.0.begin_layer()?);
+        self.inner.set(inner.clone()).unwrap_or_else(|_| unreachable!("it is laid over one transport"));
         self.made.set(true);
-        self.writing_paused.set(inner.is_write_paused());
-        self.lay_over(inner.clone())?;
         inner.0.set_protocol(AnyStreamProtocol::of_sink(self.clone()));
+        // Now that it is this who is told to pause, and can tell to go on.
+        inner.0.set_write_buffer_limits(Some(HIGH_WATER_SSL), None)?;
         self.connection_made();
         let mut early = early;
-        while !early.is_empty() && self.phase.get() != Phase::Ended {
+        while !early.is_empty() && self.phase.get() != Phase::Ended && !inner.is_closing() {
             let taken = self.readable(&mut |memory| {
                 let count = early.len().min(memory.len());
                 memory[..count].copy_from_slice(&early[..count]);
@@ -306,6 +310,10 @@ impl TlsTransport {
             Called::Gone => {}
         }
         let Some((count, processed)) = received else { return Err(io::ErrorKind::WouldBlock.into()) };
+        if processed.outcome.is_err() {
+            // What came before is right.
+            self.deliver(event_loop);
+        }
         self.go_on(processed);
         if !self.undelivered.borrow().is_empty() {
             self.deliver(event_loop);
@@ -351,37 +359,38 @@ impl TlsTransport {
     /// Delivers what was decrypted before, and then the end of the input.
     fn deliver(self: &Rc<Self>, event_loop: &EventLoop) {
         let callback = Cell::new("data_received");
-        while self.delivers() && !self.undelivered.borrow().is_empty() {
-            let waiting = self.undelivered.take();
+        // Nobody adds to it meanwhile.
+        let mut waiting = self.undelivered.take();
+        let mut begin = 0;
+        while self.delivers() && begin < waiting.len() {
             let called = Calls::call(self, event_loop, |protocol| {
-                if self.delivers() { self.deliver_to(protocol, &waiting, &callback) } else { Delivered::Some(0) }
+                let waiting = &waiting[begin..];
+                if self.delivers() { self.deliver_to(protocol, waiting, &callback) } else { Delivered::Some(0) }
             });
             if !matches!(called, Called::Borrowed) {
                 self.attempts.set(0);
             }
             match called {
-                Called::Returned(Delivered::Some(count)) => {
-                    let mut left = waiting;
-                    left.drain(..count);
-                    // Nobody adds to it while it is delivered.
-                    self.undelivered.replace(left);
-                    if count == 0 && self.delivers() {
-                        // A layer over this one could not deliver either.
-                        self.queue_delivery(event_loop);
-                        break;
-                    }
+                Called::Returned(Delivered::Some(0)) if self.delivers() => {
+                    // A layer over this one could not deliver either.
+                    self.queue_delivery(event_loop);
+                    break;
                 }
+                Called::Returned(Delivered::Some(count)) => begin += count,
                 Called::Returned(Delivered::NoRoom) => self.no_room(event_loop),
                 Called::Panicked(error) => self.fatal(event_loop, callback.get(), error),
                 Called::Borrowed => {
-                    self.undelivered.replace(waiting);
                     if self.not_delivered(event_loop) {
                         self.queue_delivery(event_loop);
                     }
                     break;
                 }
-                Called::Gone => {}
+                Called::Gone => break,
             }
+        }
+        if self.phase.get() == Phase::Open && begin < waiting.len() {
+            waiting.drain(..begin);
+            self.undelivered.replace(waiting);
         }
         if self.input_ended.get() && self.delivers() && self.undelivered.borrow().is_empty() {
             self.tell_end();
@@ -449,13 +458,16 @@ impl TlsTransport {
         self.undelivered.take();
         let mut outgoing = Vec::new();
         self.session.borrow_mut().close_notify(&mut outgoing);
+        let all_written = self.inner().get_write_buffer_size() == 0;
         self.send(&outgoing);
+        self.left_alone.set(all_written && self.inner().is_closing());
         self.unwritten.set(self.inner().get_write_buffer_size());
         self.set_timer(self.options.shutdown_timeout);
         if let (true, Some(event_loop)) = (self.input_ended.get(), self.event_loop()) {
             // Not from inside of close().
             self.queue_delivery(&event_loop);
         }
+        self.inner().0.wake_drained();
         self.update_reading();
     }
 
@@ -613,6 +625,13 @@ impl PullSink for TlsTransport {
         }
         let Some(event_loop) = self.event_loop() else { return };
         self.undelivered.take();
+        let broken_pipe = |error: &Error| error.io_error().is_some_and(|it| it.kind() == io::ErrorKind::BrokenPipe);
+        let mut error = error;
+        if self.left_alone.get() && error.is_some_and(broken_pipe) {
+            // The other side has ended as well, and nothing is lost by that.
+            error = None;
+            self.tell_end();
+        }
         if let Some(opener) = self.opener.take() {
             let error = error.cloned().unwrap_or_else(|| {
                 let text = "the connection was closed during the TLS handshake";

@@ -1,6 +1,10 @@
 //! Sessions by rustls: its unbuffered connections, which decrypt out of our memory and encrypt into it.
 
-use std::sync::Arc;
+use std::{
+    net::Ipv4Addr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use rustls::{
     CertificateError, CipherSuite, ClientConfig, Error as RustlsError, HandshakeKind, InvalidMessage, ProtocolVersion,
@@ -22,17 +26,22 @@ use crate::{
     },
 };
 
+/// The name of a server of which no name is known, nor checked. It is an address, for those are not sent.
+pub(super) fn nobody() -> ServerName<'static> {
+    ServerName::from(Ipv4Addr::UNSPECIFIED)
+}
+
 /// The end of a connection that connects.
 pub(super) fn connect(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Box<dyn Session>> {
-    let hostname = Some(name.to_str().into_owned());
+    let hostname = (name != nobody()).then(|| name.to_str().into_owned());
     let connection = UnbufferedClientConnection::new(config, name).map_err(|error| ssl_error(&error))?;
-    Ok(Box::new(RustlsSession { connection, hostname, kept: Vec::new() }))
+    Ok(Box::new(RustlsSession { connection, hostname, kept: Vec::new(), closed: false }))
 }
 
 /// The end that accepts.
 pub(super) fn accept(config: Arc<ServerConfig>) -> Result<Box<dyn Session>> {
     let connection = UnbufferedServerConnection::new(config).map_err(|error| ssl_error(&error))?;
-    Ok(Box::new(RustlsSession { connection, hostname: None, kept: Vec::new() }))
+    Ok(Box::new(RustlsSession { connection, hostname: None, kept: Vec::new(), closed: false }))
 }
 
 struct RustlsSession<C> {
@@ -40,6 +49,8 @@ struct RustlsSession<C> {
     hostname: Option<String>,
     /// The beginning of a record, and handshake messages that are not whole yet. Its room goes when it is empty.
     kept: Vec<u8>,
+    /// Set when our close alert is made; never cleared.
+    closed: bool,
 }
 
 /// What client and server have in common, which rustls gives two types.
@@ -93,7 +104,12 @@ impl<C: Connection> Session for RustlsSession<C> {
     fn process(&mut self, incoming: &mut [u8], plain: &mut [u8], outgoing: &mut Vec<u8>) -> Processed {
         let (mut processed, mut taken) = (Processed { plain: 0, closed: false, outcome: Ok(()) }, 0);
         loop {
-            let UnbufferedStatus { discard, state } = self.connection.process(&mut incoming[taken..]);
+            let Some(status) = advance(&mut self.connection, self.closed, &mut incoming[taken..]) else {
+                let text = "what was received after this side had closed is not TLS";
+                processed.outcome = Err(Error::Ssl(text.into()));
+                break;
+            };
+            let UnbufferedStatus { discard, state } = status;
             let next = state.and_then(|state| step(state, plain, &mut processed.plain, outgoing));
             taken += discard;
             match next {
@@ -101,7 +117,9 @@ impl<C: Connection> Session for RustlsSession<C> {
                 Ok(Next::Closed) => processed.closed = true,
                 Ok(Next::Wait) => break,
                 Err(error) => {
-                    self.collect_alert(&mut incoming[taken..], outgoing);
+                    if !self.closed {
+                        self.collect_alert(&mut incoming[taken..], outgoing);
+                    }
                     processed.outcome = Err(ssl_error(&error));
                     break;
                 }
@@ -146,6 +164,7 @@ impl<C: Connection> Session for RustlsSession<C> {
     }
 
     fn close_notify(&mut self, outgoing: &mut Vec<u8>) {
+        self.closed = true;
         loop {
             let UnbufferedStatus { discard, state } = self.connection.process(&mut self.kept);
             let more = match state {
@@ -214,11 +233,38 @@ impl<C: Connection> Session for RustlsSession<C> {
 impl<C: Connection> RustlsSession<C> {
     /// Appends the alert that says to the other side what was wrong.
     fn collect_alert(&mut self, left: &mut [u8], outgoing: &mut Vec<u8>) {
-        // What is left is needed: rustls knows places in it.
-        while let Ok(ConnectionState::EncodeTlsData(mut encode)) = self.connection.process(left).state {
+        let mut begin = outgoing.len();
+        // It comes last; to ask again would be to fail again. What is left is needed: rustls knows places in it.
+        while !is_alert(&outgoing[begin..]) {
+            let Ok(ConnectionState::EncodeTlsData(mut encode)) = self.connection.process(left).state else { return };
+            begin = outgoing.len();
             append(outgoing, |out| encode.encode(out).map_err(required_by_encode));
         }
     }
+}
+
+/// Whether this is a record with an alert: in clear, or of TLS 1.2, or as long as the two bytes of one are when TLS 1.3
+/// has encrypted them, and nothing else is.
+fn is_alert(record: &[u8]) -> bool {
+    matches!(record, [21, ..] | [23, _, _, 0, 19, ..])
+}
+
+/// What comes next. `None` if rustls panics: in debug builds it takes it for a mistake of its own when something is wrong
+/// with what comes after our close alert, for which it has an alert no more.
+fn advance<'c, 'i, C: Connection>(
+    connection: &'c mut C,
+    closed: bool,
+    incoming: &'i mut [u8],
+) -> Option<UnbufferedStatus<'c, 'i, C::Data>> {
+    if !closed {
+        return Some(connection.process(incoming));
+    }
+    let both = (connection, incoming);
+    let process = move || {
+        let (connection, incoming) = both;
+        connection.process(incoming)
+    };
+    catch_unwind(AssertUnwindSafe(process)).ok()
 }
 
 /// One step of a connection; what it decrypts goes behind the first `filled` bytes of `plain`.
@@ -304,6 +350,14 @@ pub(super) fn ssl_error(error: &RustlsError) -> Error {
     let text = match error {
         RustlsError::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "certificate verify failed: it was not issued by anybody who is trusted (UnknownIssuer)".to_owned()
+        }
+        RustlsError::InvalidCertificate(CertificateError::BadSignature) => {
+            "certificate verify failed: its issuer has not signed it, or who shows it lacks its key (BadSignature)"
+                .to_owned()
+        }
+        RustlsError::InvalidCertificate(CertificateError::Other(why)) if why.to_string() == "CaUsedAsEndEntity" => {
+            "certificate verify failed: it is an authority's own, not a server's or client's (CaUsedAsEndEntity)"
+                .to_owned()
         }
         RustlsError::InvalidCertificate(why) => format!("certificate verify failed: {why}"),
         RustlsError::NoCertificatesPresented => "certificate required: the other side showed none".to_owned(),

@@ -1,7 +1,7 @@
 //! TLS as a transport: what its user calls.
 
 use std::{
-    io::IoSlice,
+    io::{self, IoSlice},
     os::fd::BorrowedFd,
     panic::Location,
     task::{Poll, Waker},
@@ -187,6 +187,8 @@ impl RawTransport for TlsTransport {
 
     fn end_sendfile(&self) {
         self.sending_file.set(false);
+        // It lets go of who waited.
+        self.inner().0.end_sendfile();
         if self.is_closing() {
             return;
         }
@@ -197,20 +199,28 @@ impl RawTransport for TlsTransport {
     }
 
     fn poll_drained(&self, writable: bool, waker: &Waker) -> Poll<Result<()>> {
+        if self.phase.get() == Phase::Closing && !self.inner().is_closing() {
+            let error = io::ErrorKind::ConnectionAborted.into();
+            return Poll::Ready(Err(Error::io(error, "the transport was closed while a file was sent")));
+        }
         self.inner().0.poll_drained(writable, waker)
+    }
+
+    fn wake_drained(&self) {
+        self.inner().0.wake_drained();
     }
 
     fn fail(&self, error: Error) {
         self.break_off(error);
     }
 
-    fn begin_layer(&self) -> Result<()> {
+    fn begin_layer(&self) -> Result<bool> {
         if self.is_closing() {
             return Err(Error::Runtime("start_tls() on a transport that is closing".into()));
         }
         self.check_write("start_tls")?;
         self.layered.set(true);
-        Ok(())
+        Ok(self.calls.was_told_to_pause(self.writing_paused.get()))
     }
 
     fn write_for_layer(&self, pieces: &[IoSlice<'_>], more: bool) -> Result<()> {

@@ -135,6 +135,13 @@ impl<P: Callee> Calls<P> {
         drop(before);
     }
 
+    /// Whether the protocol believes that it is to pause writing: it `is_paused`, or it is not, but what says so waits.
+    pub(crate) fn was_told_to_pause(&self, is_paused: bool) -> bool {
+        let waiting = self.waiting.borrow();
+        let next = waiting.iter().find(|notice| matches!(notice, Notice::Pause | Notice::Resume));
+        next.map_or(is_paused, |next| matches!(next, Notice::Resume))
+    }
+
     /// Lets go of the protocol.
     pub(crate) fn release(&self) {
         let protocol = self.protocol.take();

@@ -348,12 +348,16 @@ pub(crate) trait RawTransport {
     /// Ready when nothing waits to be written any more. With `writable` it is pending until the descriptor, which could
     /// not be written to, may be tried again. An error once the transport is closing.
     fn poll_drained(&self, writable: bool, waker: &Waker) -> Poll<Result<()>>;
+    /// Has whoever waits for that look again.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS closes before its descriptor"))]
+    fn wake_drained(&self);
     /// Ends the connection, which the one that sends a file or a layer over it has found broken.
     fn fail(&self, error: Error);
 
-    /// Keeps all but a layer over this transport from writing, for ever; an error where it cannot carry one.
+    /// Keeps all but a layer over this transport from writing, for ever; an error where it cannot carry one. Gives whether
+    /// the protocol has been told to pause writing: what it has not been told yet, the layer is told.
     #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS is a layer"))]
-    fn begin_layer(&self) -> Result<()>;
+    fn begin_layer(&self) -> Result<bool>;
     /// Writes for the layer, or for the one that sends a file; `more` as for [`write_vectored`](Self::write_vectored).
     fn write_for_layer(&self, pieces: &[IoSlice<'_>], more: bool) -> Result<()>;
     /// Ends a connection whose opener has gone: a protocol that has not heard of it never will.

@@ -82,3 +82,36 @@ pub(crate) fn client() -> SslContext {
 pub(crate) fn client_builder() -> SslContextBuilder {
     SslContext::client_builder().verify_pem(&authority().pem)
 }
+
+impl Authority {
+    /// Another one, who is trusted by those who trust this one and are shown its certificate.
+    pub(crate) fn vouch_for(&self, name: &str) -> Authority {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let pem = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Authority { issuer: Issuer::new(params, key), pem }
+    }
+}
+
+impl Authority {
+    /// A list that revokes the certificate with this number, as PEM text.
+    pub(crate) fn revoke(&self, number: rcgen::SerialNumber) -> String {
+        let revoked = rcgen::RevokedCertParams {
+            serial_number: number,
+            revocation_time: rcgen::date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = rcgen::CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2020, 1, 1),
+            next_update: rcgen::date_time_ymd(2999, 1, 1),
+            crl_number: rcgen::SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+}

@@ -9,7 +9,7 @@ use asyncio::{
     Address, BufferedProtocol, DatagramProtocol, DatagramTransport, Error, Future, Protocol, StreamProtocol, Transport,
 };
 
-use super::{super::on_asyncio, BACKLOG, PIECE, Work};
+use super::{super::on_asyncio, BACKLOG, PIECE, Work, tls};
 
 /// What every protocol here knows.
 struct Connection {
@@ -44,9 +44,10 @@ fn serve<P: StreamProtocol<Kind>, Kind: 'static>(
     on_asyncio(async move {
         let event_loop = asyncio::get_running_loop()?;
         let serving = Rc::new(Serving { work, over: event_loop.create_future() });
-        let over = serving.over.clone();
+        let (work, over) = (serving.work.clone(), serving.over.clone());
         let factory = move || make(Connection { serving: serving.clone(), transport: None });
-        let server = event_loop.create_server(factory, ()).sock(listener).backlog(BACKLOG as u32).await?;
+        let server = event_loop.create_server(factory, ()).sock(listener).backlog(BACKLOG as u32);
+        let server = tls::secure(server, &work).await?;
         over.await?;
         server.close();
         server.wait_closed().await

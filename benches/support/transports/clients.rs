@@ -1,7 +1,7 @@
 //! What the clients do, in a thread of their own, and how long the server takes for it.
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream, UdpSocket},
     thread,
     time::Duration,
@@ -17,21 +17,57 @@ use super::{ACCEPTED_AT_ONCE, DATAGRAM, PIECE};
 /// CPU time of all threads but this one.
 ///
 /// The clock of a process is exact for the thread that asks and for those that sleep: this waits until they do.
-fn time_of_the_others() -> Duration {
+pub(super) fn time_of_the_others() -> Duration {
     let read = |clock| Duration::try_from(clock_gettime(clock)).expect("clocks do not run before their beginning");
     thread::sleep(Duration::from_millis(2));
     read(ClockId::ProcessCPUTime) - read(ClockId::ThreadCPUTime)
 }
 
+/// A client's end of a connection: plain, or encrypted. It does not wait once it is connected.
+pub(super) trait Channel: Sized {
+    /// Whether the server has to speak TLS.
+    const SECURE: bool;
+
+    fn connect(server: SocketAddr) -> io::Result<Self>;
+    fn socket(&self) -> &TcpStream;
+    /// Sends what is taken of `data`, or fails for now: `data` comes again then.
+    fn send(&mut self, data: &[u8]) -> io::Result<usize>;
+    /// How much of the server's messages has come; `buffer` is room for it.
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+}
+
+impl Channel for TcpStream {
+    const SECURE: bool = false;
+
+    fn connect(server: SocketAddr) -> io::Result<Self> {
+        let socket = TcpStream::connect(server)?;
+        socket.set_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
+
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+
+    fn send(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.write(data)
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read(buffer)
+    }
+}
+
 /// A connection that sends a message, waits until it has all of it back, and sends again.
-struct Client {
-    socket: TcpStream,
+struct Client<C> {
+    channel: C,
     to_send: usize,
     to_receive: usize,
     requests: u64,
 }
 
-impl Client {
+impl<C: Channel> Client<C> {
     fn begin(&mut self, message: &[u8]) {
         (self.to_send, self.to_receive) = (message.len(), message.len());
         self.send(message);
@@ -39,7 +75,7 @@ impl Client {
 
     fn send(&mut self, message: &[u8]) {
         while self.to_send > 0 {
-            match self.socket.write(&message[message.len() - self.to_send..]) {
+            match self.channel.send(&message[message.len() - self.to_send..]) {
                 Ok(count) => self.to_send -= count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => panic!("a client cannot send: {error}"),
@@ -51,7 +87,7 @@ impl Client {
     fn go_on(&mut self, message: &[u8], buffer: &mut [u8]) -> bool {
         self.send(message);
         while self.to_receive > 0 {
-            match self.socket.read(buffer) {
+            match self.channel.receive(buffer) {
                 Ok(0) => panic!("the server closed a connection"),
                 Ok(count) => self.to_receive -= count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
@@ -66,17 +102,16 @@ impl Client {
     }
 }
 
-pub(super) fn echo(server: SocketAddr, connections: usize, size: usize, requests: u64) -> Duration {
+pub(super) fn echo<C: Channel>(server: SocketAddr, connections: usize, size: usize, requests: u64) -> Duration {
     let (message, mut buffer) = (vec![b'x'; size], vec![0; 256 * 1024]);
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("a descriptor");
     let mut clients: Vec<_> = (0..connections)
         .map(|key| {
-            let socket = TcpStream::connect(server).expect("loopback");
-            socket.set_nodelay(true).expect("it is a TCP socket");
-            socket.set_nonblocking(true).expect("it is a socket");
+            let channel = C::connect(server).expect("loopback");
             let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
-            epoll::add(&epoll, &socket, epoll::EventData::new_u64(key as u64), flags).expect("it is a socket");
-            Client { socket, to_send: 0, to_receive: 0, requests: 0 }
+            let data = epoll::EventData::new_u64(key as u64);
+            epoll::add(&epoll, channel.socket(), data, flags).expect("it is a socket");
+            Client { channel, to_send: 0, to_receive: 0, requests: 0 }
         })
         .collect();
     let mut events = Vec::with_capacity(256);

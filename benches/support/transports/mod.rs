@@ -9,11 +9,13 @@ mod asyncio_servers;
 mod clients;
 mod raw_servers;
 mod smol_servers;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
+mod tls;
 mod tokio_servers;
 
 use std::{
     cell::Cell,
-    net::{SocketAddr, TcpListener, UdpSocket},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     rc::Rc,
     thread,
     time::Duration,
@@ -26,8 +28,15 @@ use rustix::{
 use socket2::{Domain, Socket, Type};
 
 use super::{Group, Peer, scale};
+use clients::Channel;
+use tls::TlsChannel;
 
-pub(crate) const GROUPS: &[Group] = &[
+/// All of them; those over TLS where the crate has it.
+pub(crate) fn groups() -> impl Iterator<Item = &'static Group> {
+    PLAIN.iter().chain(tls::GROUPS)
+}
+
+const PLAIN: &[Group] = &[
     echo::<1, 1>("echo_protocol_1x1B", "a request and its echo by a Protocol; 1 connection, 1 B", 20_000),
     echo::<1, KIB>("echo_protocol_1x1KiB", "the same; 1 connection, 1 KiB", 20_000),
     echo::<1, { 100 * KIB }>("echo_protocol_1x100KiB", "the same; 1 connection, 100 KiB", 5_000),
@@ -71,14 +80,17 @@ const fn echo<const CONNECTIONS: usize, const SIZE: usize>(
 ) -> Group {
     let peers = const {
         &[
-            Peer { name: "asyncio", run: |count| run_echo(count, CONNECTIONS, SIZE, asyncio_servers::echo) },
+            Peer {
+                name: "asyncio",
+                run: |count| run_echo::<TcpStream>(count, CONNECTIONS, SIZE, asyncio_servers::echo),
+            },
             Peer {
                 name: "asyncio_buffered",
-                run: |count| run_echo(count, CONNECTIONS, SIZE, asyncio_servers::echo_buffered),
+                run: |count| run_echo::<TcpStream>(count, CONNECTIONS, SIZE, asyncio_servers::echo_buffered),
             },
-            Peer { name: RAW, run: |count| run_echo(count, CONNECTIONS, SIZE, raw_servers::echo) },
-            Peer { name: "tokio", run: |count| run_echo(count, CONNECTIONS, SIZE, tokio_servers::echo) },
-            Peer { name: "smol", run: |count| run_echo(count, CONNECTIONS, SIZE, smol_servers::echo) },
+            Peer { name: RAW, run: |count| run_echo::<TcpStream>(count, CONNECTIONS, SIZE, raw_servers::echo) },
+            Peer { name: "tokio", run: |count| run_echo::<TcpStream>(count, CONNECTIONS, SIZE, tokio_servers::echo) },
+            Peer { name: "smol", run: |count| run_echo::<TcpStream>(count, CONNECTIONS, SIZE, smol_servers::echo) },
         ]
     };
     Group { name, about, count, reach: Some((1.03, RAW)), peers }
@@ -145,13 +157,15 @@ struct Work {
     size: usize,
     /// How much is sent on each connection, where the server sends by itself.
     bytes: u64,
+    /// Whether the clients speak TLS.
+    secure: bool,
     /// Called when the first connection ends, while the others are idle.
     at_first_end: Rc<Cell<Option<Box<dyn FnOnce()>>>>,
 }
 
 impl Work {
     fn new(connections: usize, size: usize) -> Self {
-        Work { left: Rc::new(Cell::new(connections)), size, bytes: 0, at_first_end: Rc::default() }
+        Work { left: Rc::new(Cell::new(connections)), size, bytes: 0, secure: false, at_first_end: Rc::default() }
     }
 
     /// Notes that a connection has ended: true if it was the last one.
@@ -200,11 +214,12 @@ fn run(client: impl FnOnce() -> Duration + Send + 'static, server: impl FnOnce()
     time
 }
 
-fn run_echo(count: u64, connections: usize, size: usize, server: Server) -> Duration {
+fn run_echo<C: Channel>(count: u64, connections: usize, size: usize, server: Server) -> Duration {
     let each = count.div_ceil(connections as u64);
     let (listener, address) = listen(connections);
-    let client = move || clients::echo(address, connections, size, each);
-    let time = run(client, || server(listener, Work::new(connections, size)));
+    let client = move || clients::echo::<C>(address, connections, size, each);
+    let work = Work { secure: C::SECURE, ..Work::new(connections, size) };
+    let time = run(client, || server(listener, work));
     scale(time, each * connections as u64, count)
 }
 
@@ -238,19 +253,27 @@ fn run_datagrams(count: u64, on_their_way: usize, server: fn(UdpSocket)) -> Dura
 /// How many bytes of the heap a connection takes on asyncio, tokio, smol and the loop by hand, while it waits; `heap` says
 /// how many this thread has. The tasks' have a buffer of 1 KiB.
 pub(crate) fn idle_connections(connections: usize, heap: fn() -> i64) -> [f64; 4] {
-    [asyncio_servers::echo, tokio_servers::echo, smol_servers::echo, raw_servers::echo].map(|server| {
-        // Two runs, so that what is there once drops out.
-        let [less, more] = [connections, 2 * connections].map(|connections| heap_of(server, connections, heap));
-        (more - less) as f64 / connections as f64
-    })
+    [asyncio_servers::echo, tokio_servers::echo, smol_servers::echo, raw_servers::echo]
+        .map(|server| heap_of_one::<TcpStream>(server, connections, heap))
 }
 
-fn heap_of(server: Server, connections: usize, heap: fn() -> i64) -> i64 {
+/// The same over TLS, on asyncio and tokio; nothing where the crate is without it.
+pub(crate) fn idle_tls_connections(connections: usize, heap: fn() -> i64) -> Vec<f64> {
+    tls::ECHO.map(|server| heap_of_one::<TlsChannel>(server, connections, heap)).to_vec()
+}
+
+fn heap_of_one<C: Channel>(server: Server, connections: usize, heap: fn() -> i64) -> f64 {
+    // Two runs, so that what is there once drops out.
+    let [less, more] = [connections, 2 * connections].map(|connections| heap_of::<C>(server, connections, heap));
+    (more - less) as f64 / connections as f64
+}
+
+fn heap_of<C: Channel>(server: Server, connections: usize, heap: fn() -> i64) -> i64 {
     let (listener, address) = listen(connections);
-    let (seen, work) = (Rc::new(Cell::new(0)), Work::new(connections, KIB / 2));
+    let (seen, work) = (Rc::new(Cell::new(0)), Work { secure: C::SECURE, ..Work::new(connections, KIB / 2) });
     let see = seen.clone();
     work.at_first_end.set(Some(Box::new(move || see.set(heap()))));
     let before = heap();
-    run(move || clients::echo(address, connections, KIB / 2, 1), || server(listener, work));
+    run(move || clients::echo::<C>(address, connections, KIB / 2, 1), || server(listener, work));
     seen.get() - before
 }

@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{super::on_tokio, DATAGRAM, PIECE, Work};
 
-fn serve<F: Future<Output = io::Result<()>> + 'static>(
+pub(super) fn serve<F: Future<Output = io::Result<()>> + 'static>(
     listener: TcpListener,
     work: Work,
     serve: impl Fn(TcpStream, Work) -> F + 'static,
