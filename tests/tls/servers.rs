@@ -442,8 +442,11 @@ fn an_accepted_socket_is_encrypted(on: On) {
             })
         };
         let opening = event_loop.connect_accepted_socket(factory, accepted).ssl(&certificates::server());
-        let (transport, _) = event_loop.run(opening);
-        log.note("returned");
+        let (transport, _) = event_loop.run(async {
+            let opened = opening.await?;
+            log.note("returned");
+            Ok(opened)
+        });
         assert!(transport.get_extra_info(PEERNAME).is_some());
         event_loop.until(|| log.lost());
         assert_eq!(client.join().unwrap(), b"roger");
@@ -897,7 +900,6 @@ fn bad_clients_do_not_disturb_the_good_ones(on: On) {
             echo(&event_loop, &mut good, &pattern(5000));
             good.append(&mut next);
         }
-        // Those that sent too little to be found out were dropped, and that is an end, too.
         served.server.close();
         assert_eq!(served.made(), 8, "{net:?}");
         assert_eq!(event_loop.reports.len(), 0);
