@@ -19,7 +19,6 @@ use crate::{
     error::{Error, Result},
     event_loop::{
         EventLoop,
-        exceptions::ExceptionContext,
         owned::{IoEvent, IoHandler},
         running::WeakLoop,
         timers::TimerKey,
@@ -34,7 +33,7 @@ use crate::{
     },
     transport::{
         buffers::IoBuffers,
-        calls::{Called, Callee, Caller, Calls, Notice},
+        calls::{Called, Caller, Calls, Notice},
         datagram::{AnyDatagramProtocol, DatagramTransport, RawDatagramTransport},
         datagram_queue::DatagramQueue,
         extra_info::{ExtraName, ExtraValue},
@@ -472,15 +471,8 @@ impl Caller<AnyDatagramProtocol> for DatagramEndpoint {
         DatagramTransport(self)
     }
 
-    #[cold]
-    fn report(&self, event_loop: &EventLoop, message: String, error: Error) {
-        let protocol = self.calls.protocol().map_or("None", |protocol| protocol.type_name());
-        let context = ExceptionContext::new(message)
-            .exception(error)
-            .socket(self.number)
-            .extra("transport", self.describe())
-            .extra("protocol", protocol);
-        event_loop.call_exception_handler(&context);
+    fn number(&self) -> Option<RawFd> {
+        Some(self.number)
     }
 
     fn ended(&self, event_loop: &EventLoop) {
@@ -583,13 +575,9 @@ impl RawDatagramTransport for DatagramEndpoint {
 
     #[cold]
     fn report_misuse(&self, error: Error, location: &'static Location<'static>) {
-        let Some(event_loop) = self.event_loop() else { return };
-        let context = ExceptionContext::new("sendto() was called where it must not be")
-            .exception(error)
-            .socket(self.number)
-            .extra("transport", self.describe())
-            .source_location(location);
-        event_loop.call_exception_handler(&context);
+        if let Some(event_loop) = self.event_loop() {
+            self.report_mistake(&event_loop, "sendto", error, location);
+        }
     }
 }
 

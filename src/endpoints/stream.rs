@@ -19,7 +19,6 @@ use crate::{
     error::{Error, Result},
     event_loop::{
         EventLoop,
-        exceptions::ExceptionContext,
         owned::{IoEvent, IoHandler},
         running::WeakLoop,
         turn::Ready,
@@ -31,7 +30,7 @@ use crate::{
     transport::{
         RawTransport, SendfileMode, Transport,
         buffers::IoBuffers,
-        calls::{Called, Callee, Caller, Calls, Notice},
+        calls::{Called, Caller, Calls, Notice},
         extra_info::{ExtraName, ExtraValue},
         flow::Flow,
         protocol::{AnyStreamProtocol, BorrowedProtocol},
@@ -641,15 +640,8 @@ impl Caller<AnyStreamProtocol> for StreamEndpoint {
         Transport(self)
     }
 
-    #[cold]
-    fn report(&self, event_loop: &EventLoop, message: String, error: Error) {
-        let protocol = self.calls.protocol().map_or("None", |protocol| protocol.type_name());
-        let context = ExceptionContext::new(message)
-            .exception(error)
-            .socket(self.number)
-            .extra("transport", self.describe())
-            .extra("protocol", protocol);
-        event_loop.call_exception_handler(&context);
+    fn number(&self) -> Option<RawFd> {
+        Some(self.number)
     }
 
     fn ended(&self, event_loop: &EventLoop) {
@@ -798,13 +790,9 @@ impl RawTransport for StreamEndpoint {
 
     #[cold]
     fn report_misuse(&self, call: &str, error: Error, location: &'static Location<'static>) {
-        let Some(event_loop) = self.event_loop() else { return };
-        let context = ExceptionContext::new(format!("{call}() was called where it must not be"))
-            .exception(error)
-            .socket(self.number)
-            .extra("transport", self.describe())
-            .source_location(location);
-        event_loop.call_exception_handler(&context);
+        if let Some(event_loop) = self.event_loop() {
+            self.report_mistake(&event_loop, call, error, location);
+        }
     }
 
     fn sendfile_mode(&self) -> SendfileMode {

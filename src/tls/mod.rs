@@ -2,6 +2,7 @@
 
 pub(crate) mod context;
 pub(crate) mod context_builder;
+mod delivery;
 pub(crate) mod extra_info;
 pub(crate) mod protocol;
 mod rustls;

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, OnceCell, RefCell},
     io::{self, IoSlice},
+    os::fd::RawFd,
     rc::{Rc, Weak},
     time::Duration,
 };
@@ -12,11 +13,10 @@ use crate::{
     error::{Error, Result},
     event_loop::{
         EventLoop,
-        exceptions::ExceptionContext,
         owned::{IoEvent, IoHandler},
         running::WeakLoop,
         timers::TimerKey,
-        turn::{Ready, TimerEntry},
+        turn::TimerEntry,
     },
     future::Future,
     tls::{
@@ -27,9 +27,9 @@ use crate::{
     transport::{
         Transport,
         buffers::IoBuffers,
-        calls::{Called, Callee, Caller, Calls, Notice},
+        calls::{Caller, Calls, Notice},
         extra_info::SOCKET,
-        protocol::{AnyStreamProtocol, BorrowedProtocol},
+        protocol::AnyStreamProtocol,
         pull_sink::PullSink,
     },
 };
@@ -41,10 +41,10 @@ pub(crate) struct TlsTransport {
     /// The one under it. It holds this as its protocol until it has ended.
     inner: OnceCell<Transport>,
     /// Never borrowed while foreign code runs.
-    session: RefCell<Box<dyn Session>>,
+    pub(super) session: RefCell<Box<dyn Session>>,
     pub(super) options: TlsOptions,
     pub(super) calls: Calls<AnyStreamProtocol>,
-    buffers: Rc<IoBuffers>,
+    pub(super) buffers: Rc<IoBuffers>,
     pub(super) phase: Cell<Phase>,
     /// Whether the protocol knows of its connection.
     made: Cell<bool>,
@@ -57,17 +57,17 @@ pub(crate) struct TlsTransport {
     /// Set when the other side said that it sends no more; never cleared.
     pub(super) close_notify: Cell<bool>,
     /// Set at the end of the input, said or not; never cleared.
-    input_ended: Cell<bool>,
+    pub(super) input_ended: Cell<bool>,
     /// Whether the protocol has been told of it.
     end_told: Cell<bool>,
     /// Set when a layer has taken this over: nobody else writes. Never cleared.
     pub(super) layered: Cell<bool>,
     /// What was decrypted and not delivered yet.
-    undelivered: RefCell<Vec<u8>>,
+    pub(super) undelivered: RefCell<Vec<u8>>,
     /// Whether a delivery of it is queued.
-    delivery_queued: Cell<bool>,
+    pub(super) delivery_queued: Cell<bool>,
     /// How often in a row nothing could be delivered because somebody held the protocol.
-    attempts: Cell<u8>,
+    pub(super) attempts: Cell<u8>,
     /// Of the handshake or the shutdown.
     timer: Cell<Option<TimerKey>>,
     /// Set where the close alert, and nothing before it, could not be written; never cleared.
@@ -76,13 +76,6 @@ pub(crate) struct TlsTransport {
     unwritten: Cell<usize>,
     /// Boxed, for few connections have one, and not for long.
     opener: Cell<Option<Box<Future<()>>>>,
-}
-
-/// What a delivery came to.
-enum Delivered {
-    /// So many bytes.
-    Some(usize),
-    NoRoom,
 }
 
 impl TlsTransport {
@@ -174,7 +167,7 @@ impl TlsTransport {
     }
 
     /// Whether what was decrypted may be delivered.
-    fn delivers(&self) -> bool {
+    pub(super) fn delivers(&self) -> bool {
         let suspended = self.paused.get() || self.sending_file.get();
         self.phase.get() == Phase::Open && !suspended && !self.inner().is_closing()
     }
@@ -229,187 +222,15 @@ impl TlsTransport {
     }
 
     /// Hands to the transport under it what the session wants to be sent.
-    fn send(&self, outgoing: &[u8]) {
+    pub(super) fn send(&self, outgoing: &[u8]) {
         if !outgoing.is_empty() {
             // It is silent once it is closing, and has no other reason.
             let _ = self.inner().0.write_for_layer(&[IoSlice::new(outgoing)], true);
         }
     }
 
-    /// Receives and decrypts to the front of `plain`.
-    fn receive(
-        &self,
-        receive: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
-        plain: &mut [u8],
-    ) -> io::Result<(usize, Processed)> {
-        let mut lent = self.buffers.lend();
-        let mut session = self.session.borrow_mut();
-        let kept = session.put_kept(&mut lent.memory);
-        let count = receive(&mut lent.memory[kept..])?;
-        let mut outgoing = Vec::new();
-        let processed = if count == 0 {
-            Processed { plain: 0, closed: false, outcome: Ok(()) }
-        } else {
-            session.process(&mut lent.memory[..kept + count], plain, &mut outgoing)
-        };
-        drop((session, lent));
-        self.send(&outgoing);
-        Ok((count, processed))
-    }
-
-    /// Receives while nothing can be delivered: during the handshake, and after this side has closed.
-    fn receive_apart(&self, receive: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
-        let mut plain = self.buffers.lend();
-        let (count, processed) = self.receive(receive, &mut plain.memory)?;
-        if self.phase.get() == Phase::Handshake {
-            self.undelivered.borrow_mut().extend_from_slice(&plain.memory[..processed.plain]);
-        }
-        drop(plain);
-        self.go_on(processed);
-        Ok(count)
-    }
-
-    /// Receives and delivers, with the protocol borrowed, so that nothing is received that cannot be delivered.
-    fn receive_and_deliver(
-        self: &Rc<Self>,
-        event_loop: &EventLoop,
-        receive: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        let callback = Cell::new("data_received");
-        let mut received = None;
-        let called = Calls::call(self, event_loop, |protocol| {
-            // What it was told just before, late, has made it pause or close.
-            if !self.delivers() {
-                return Ok(Delivered::Some(0));
-            }
-            let mut plain = self.buffers.lend();
-            let (count, processed) = self.receive(receive, &mut plain.memory)?;
-            let decrypted = &plain.memory[..processed.plain];
-            received = Some((count, processed));
-            let mut delivered = Ok(Delivered::Some(0));
-            if !decrypted.is_empty() {
-                // Should the protocol panic, what it was given counts as delivered.
-                delivered = Ok(self.deliver_to(protocol, decrypted, &callback));
-                if let Ok(Delivered::Some(count)) = delivered {
-                    self.undelivered.borrow_mut().extend_from_slice(&decrypted[count..]);
-                }
-            }
-            delivered
-        });
-        if !matches!(called, Called::Borrowed) {
-            self.attempts.set(0);
-        }
-        match called {
-            Called::Returned(Ok(Delivered::Some(_))) => {}
-            Called::Returned(Ok(Delivered::NoRoom)) => self.no_room(event_loop),
-            Called::Returned(Err(error)) => return Err(error),
-            Called::Panicked(error) => self.fatal(event_loop, callback.get(), error),
-            Called::Borrowed => {
-                self.not_delivered(event_loop);
-            }
-            Called::Gone => {}
-        }
-        let Some((count, processed)) = received else { return Err(io::ErrorKind::WouldBlock.into()) };
-        if processed.outcome.is_err() {
-            // What came before is right.
-            self.deliver(event_loop);
-        }
-        self.go_on(processed);
-        if !self.undelivered.borrow().is_empty() {
-            self.deliver(event_loop);
-        }
-        Ok(count)
-    }
-
-    /// Calls the protocol with the beginning of `plain`, which is not empty.
-    fn deliver_to(
-        &self,
-        protocol: &mut BorrowedProtocol<'_>,
-        plain: &[u8],
-        callback: &Cell<&'static str>,
-    ) -> Delivered {
-        match protocol {
-            BorrowedProtocol::Plain(protocol) => {
-                protocol.data_received(plain);
-                Delivered::Some(plain.len())
-            }
-            BorrowedProtocol::Buffered(protocol) => {
-                callback.set("get_buffer");
-                let memory = protocol.get_buffer(Some(plain.len()));
-                let count = memory.len().min(plain.len());
-                if count == 0 {
-                    return Delivered::NoRoom;
-                }
-                memory[..count].copy_from_slice(&plain[..count]);
-                callback.set("buffer_updated");
-                protocol.buffer_updated(count);
-                Delivered::Some(count)
-            }
-            BorrowedProtocol::Sink(sink) => {
-                let taken = sink.readable(&mut |memory| {
-                    let count = memory.len().min(plain.len());
-                    memory[..count].copy_from_slice(&plain[..count]);
-                    Ok(count)
-                });
-                Delivered::Some(taken.unwrap_or(0))
-            }
-        }
-    }
-
-    /// Delivers what was decrypted before, and then the end of the input.
-    fn deliver(self: &Rc<Self>, event_loop: &EventLoop) {
-        let callback = Cell::new("data_received");
-        // Nobody adds to it meanwhile.
-        let mut waiting = self.undelivered.take();
-        let mut begin = 0;
-        while self.delivers() && begin < waiting.len() {
-            let called = Calls::call(self, event_loop, |protocol| {
-                let waiting = &waiting[begin..];
-                if self.delivers() { self.deliver_to(protocol, waiting, &callback) } else { Delivered::Some(0) }
-            });
-            if !matches!(called, Called::Borrowed) {
-                self.attempts.set(0);
-            }
-            match called {
-                Called::Returned(Delivered::Some(0)) if self.delivers() => {
-                    // A layer over this one could not deliver either.
-                    self.queue_delivery(event_loop);
-                    break;
-                }
-                Called::Returned(Delivered::Some(count)) => begin += count,
-                Called::Returned(Delivered::NoRoom) => self.no_room(event_loop),
-                Called::Panicked(error) => self.fatal(event_loop, callback.get(), error),
-                Called::Borrowed => {
-                    if self.not_delivered(event_loop) {
-                        self.queue_delivery(event_loop);
-                    }
-                    break;
-                }
-                Called::Gone => break,
-            }
-        }
-        if self.phase.get() == Phase::Open && begin < waiting.len() {
-            waiting.drain(..begin);
-            self.undelivered.replace(waiting);
-        }
-        if self.input_ended.get() && self.delivers() && self.undelivered.borrow().is_empty() {
-            self.tell_end();
-            self.shut();
-        }
-        if self.input_ended.get() && self.phase.get() == Phase::Closing {
-            self.finish();
-        }
-        self.update_reading();
-    }
-
-    pub(super) fn queue_delivery(&self, event_loop: &EventLoop) {
-        if !self.delivery_queued.replace(true) {
-            event_loop.push(Ready::Io(self.this(), IoEvent::Ready { readable: true, writable: false }));
-        }
-    }
-
     /// Does what follows from what was received.
-    fn go_on(&self, processed: Processed) {
+    pub(super) fn go_on(&self, processed: Processed) {
         let Some(event_loop) = self.event_loop() else { return };
         if let Err(error) = processed.outcome {
             let error = match (self.phase.get(), error) {
@@ -472,12 +293,12 @@ impl TlsTransport {
     }
 
     /// Neither side sends any more.
-    fn finish(&self) {
+    pub(super) fn finish(&self) {
         self.tell_end();
         self.inner().close();
     }
 
-    fn tell_end(&self) {
+    pub(super) fn tell_end(&self) {
         if !self.end_told.replace(true) {
             self.notify(Notice::Eof);
         }
@@ -536,32 +357,6 @@ impl TlsTransport {
         if let (true, Some(event_loop)) = (self.made.get(), self.event_loop()) {
             Calls::notify(&self.this(), &event_loop, notice);
         }
-    }
-
-    #[cold]
-    fn no_room(&self, event_loop: &EventLoop) {
-        let error = Error::Runtime("get_buffer() returned an empty buffer".into());
-        self.fatal(event_loop, "get_buffer", error);
-    }
-
-    #[cold]
-    fn fatal(&self, event_loop: &EventLoop, callback: &str, error: Error) {
-        self.report(event_loop, format!("Fatal error: protocol.{callback}() call failed."), error.clone());
-        self.break_off(error);
-    }
-
-    /// Nothing is lost by waiting; but not for ever. Whether it is to be tried again.
-    #[cold]
-    fn not_delivered(&self, event_loop: &EventLoop) -> bool {
-        self.attempts.set(self.attempts.get().saturating_add(1));
-        if self.attempts.get() < 2 {
-            return true;
-        }
-        let error = Error::Runtime("protocol is borrowed".into());
-        let message = "Fatal error: protocol.data_received() could not be called.".to_owned();
-        self.report(event_loop, message, error.clone());
-        self.break_off(error);
-        false
     }
 
     /// Ends a connection whose opener has gone.
@@ -716,17 +511,8 @@ impl Caller<AnyStreamProtocol> for TlsTransport {
         Transport(self)
     }
 
-    #[cold]
-    fn report(&self, event_loop: &EventLoop, message: String, error: Error) {
-        let protocol = self.calls.protocol().map_or("None", |protocol| protocol.type_name());
-        let mut context = ExceptionContext::new(message)
-            .exception(error)
-            .extra("transport", self.describe())
-            .extra("protocol", protocol);
-        if let Some(number) = self.inner().get_extra_info(SOCKET) {
-            context = context.socket(number);
-        }
-        event_loop.call_exception_handler(&context);
+    fn number(&self) -> Option<RawFd> {
+        self.inner().get_extra_info(SOCKET)
     }
 
     /// To hear of the end of the input is a part of receiving: to fail there is fatal.

@@ -10,11 +10,12 @@ use std::{
 use crate::{
     constants::HIGH_WATER_SSL,
     error::{Error, Result},
-    event_loop::{exceptions::ExceptionContext, owned::IoHandler},
+    event_loop::owned::IoHandler,
     tls::{protocol::TlsTransport, state::Phase},
     transport::{
         RawTransport, SendfileMode,
-        extra_info::{ExtraName, ExtraValue, SOCKET, TlsInfo},
+        calls::Caller,
+        extra_info::{ExtraName, ExtraValue, TlsInfo},
         protocol::AnyStreamProtocol,
     },
 };
@@ -160,15 +161,9 @@ impl RawTransport for TlsTransport {
 
     #[cold]
     fn report_misuse(&self, call: &str, error: Error, location: &'static Location<'static>) {
-        let Some(event_loop) = self.event_loop() else { return };
-        let mut context = ExceptionContext::new(format!("{call}() was called where it must not be"))
-            .exception(error)
-            .extra("transport", IoHandler::describe(self))
-            .source_location(location);
-        if let Some(number) = self.inner().get_extra_info(SOCKET) {
-            context = context.socket(number);
+        if let Some(event_loop) = self.event_loop() {
+            self.report_mistake(&event_loop, call, error, location);
         }
-        event_loop.call_exception_handler(&context);
     }
 
     fn sendfile_mode(&self) -> SendfileMode {

@@ -3,7 +3,8 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
+    os::fd::RawFd,
+    panic::{AssertUnwindSafe, Location, catch_unwind},
     rc::Rc,
     time::Duration,
 };
@@ -14,6 +15,7 @@ use crate::{
     error::Error,
     event_loop::{
         EventLoop,
+        exceptions::ExceptionContext,
         owned::{IoEvent, IoHandler},
         turn::{Ready, TimerEntry},
     },
@@ -68,8 +70,24 @@ pub(crate) trait Callee: Clone + 'static {
 pub(crate) trait Caller<P: Callee>: IoHandler + 'static {
     fn calls(&self) -> &Calls<P>;
     fn transport(self: Rc<Self>) -> P::Transport;
+    /// The number of its descriptor, for reports.
+    fn number(&self) -> Option<RawFd>;
     /// Gives what went wrong to the exception handler.
-    fn report(&self, event_loop: &EventLoop, message: String, error: Error);
+    #[cold]
+    fn report(&self, event_loop: &EventLoop, message: String, error: Error) {
+        let protocol = self.calls().protocol().map_or("None", |protocol| protocol.type_name());
+        let context = ExceptionContext::new(message).exception(error).extra("transport", self.describe());
+        event_loop.call_exception_handler(&with_number(context, self.number()).extra("protocol", protocol));
+    }
+    /// Gives a mistake of the caller's to the exception handler.
+    #[cold]
+    fn report_mistake(&self, event_loop: &EventLoop, call: &str, error: Error, location: &'static Location<'static>) {
+        let context = ExceptionContext::new(format!("{call}() was called where it must not be"))
+            .exception(error)
+            .extra("transport", self.describe())
+            .source_location(location);
+        event_loop.call_exception_handler(&with_number(context, self.number()));
+    }
     /// The protocol panicked when it was told.
     #[cold]
     fn notice_failed(&self, event_loop: &EventLoop, notice: &Notice, error: Error) {
@@ -77,6 +95,13 @@ pub(crate) trait Caller<P: Callee>: IoHandler + 'static {
     }
     /// The protocol has been told that the connection is over; it is let go after this.
     fn ended(&self, event_loop: &EventLoop);
+}
+
+fn with_number(context: ExceptionContext, number: Option<RawFd>) -> ExceptionContext {
+    match number {
+        Some(number) => context.socket(number),
+        None => context,
+    }
 }
 
 /// A protocol, and what it has not been told yet.
