@@ -515,10 +515,17 @@ impl Caller<AnyStreamProtocol> for TlsTransport {
         self.inner().get_extra_info(SOCKET)
     }
 
-    /// To hear of the end of the input is a part of receiving: to fail there is fatal.
+    /// Its beginning and its end reach a protocol as a part of what is received: to fail there is fatal.
     #[cold]
     fn notice_failed(&self, event_loop: &EventLoop, notice: &Notice, error: Error) {
         match notice {
+            Notice::Made => {
+                if let Some(opener) = self.opener.take() {
+                    // It may be cancelled.
+                    let _ = opener.set_exception(error.clone());
+                }
+                self.fatal(event_loop, "connection_made", error);
+            }
             Notice::Eof => self.fatal(event_loop, "eof_received", error),
             notice => self.report(event_loop, notice.failure(), error),
         }

@@ -27,8 +27,9 @@ use crate::{
 /// `write` in `data_received` that wants `pause_writing`) comes right after it.
 ///
 /// A panic in `data_received` or `eof_received` of a socket is fatal: it is reported, what waits to be written is
-/// dropped, and `connection_lost` gets the error. Other panics are reported and change nothing. Where the loop is closed
-/// with a transport open, `connection_lost` is not called any more.
+/// dropped, and `connection_lost` gets the error. Over TLS so is one in `connection_made`, which is the error of whoever
+/// opens the connection, too. Other panics are reported and change nothing. Where the loop is closed with a transport
+/// open, `connection_lost` is not called any more.
 ///
 /// **Do not hold a borrow of the protocol over an await.** `protocol.borrow_mut().request().await` keeps the transport from
 /// calling it: when data has come and the protocol is still borrowed in the next iteration, that is reported and the

@@ -9,11 +9,13 @@ use std::{
 use asyncio::{CLOSE_NOTIFY, ErrorKind, ExceptionContext, Protocol, Transport};
 
 use crate::{
+    certificates,
     peers::{Ends, Way, ways},
     support::{
         loops::{On, TestLoop},
         transports::{Told::*, *},
     },
+    tls_client, tls_server,
 };
 
 on_each_selector! {
@@ -35,6 +37,7 @@ on_each_selector! {
     what_is_no_tls_is_the_error_of_the_loss
     what_came_before_the_garbage_is_delivered
     panics_where_data_is_received_are_fatal
+    a_panic_in_connection_made_is_fatal
     other_panics_are_reported_and_change_nothing
     a_new_protocol_hears_the_rest
     an_end_without_an_alert_is_an_end
@@ -560,13 +563,47 @@ fn check_fatal<P>(event_loop: &TestLoop, ends: &mut Ends<P>, callback: &str) {
     assert!(ends.peer.received.len() < LARGE && !ends.peer.close_notify);
 }
 
-/// TLS-029: the others are not where data is received.
+/// TLS-029: the end of a handshake is received as well.
+fn a_panic_in_connection_made_is_fatal(on: On) {
+    let event_loop = on.event_loop();
+    let (log, server_log) = (Log::default(), Log::default());
+    let of_server = server_log.clone();
+    let panics = Rc::new(Cell::new(false));
+    let at_server = panics.clone();
+    let (server, address) = tls_server(&event_loop, move || {
+        let panics = at_server.clone();
+        Recorder::new(&of_server).on_made(move |_| assert!(!panics.get(), "boom"))
+    });
+    let connecting = || {
+        event_loop
+            .create_connection(|| Recorder::new(&log).on_made(|_| panic!("boom")), address)
+            .ssl(&certificates::client())
+            .server_hostname("localhost")
+    };
+    let error = event_loop.fails(connecting());
+    assert!(error.kind() == ErrorKind::Panicked && error.to_string().contains("boom"), "{error}");
+    event_loop.until(|| log.lost() && server_log.lost());
+    assert_eq!(log.take(), [Made, Lost(Some(ErrorKind::Panicked))]);
+    let told = report(&event_loop);
+    assert!(told.message.contains("connection_made") && told.message.contains("Fatal"), "{}", told.message);
+    server_log.take();
+
+    panics.set(true);
+    let (transport, _) = tls_client(&event_loop, address, || Recorder::new(&log));
+    event_loop.until(|| log.lost() && server_log.lost());
+    assert!(transport.is_closing());
+    assert_eq!(server_log.take(), [Made, Lost(Some(ErrorKind::Panicked))]);
+    let told = report(&event_loop);
+    assert!(told.message.contains("connection_made") && told.message.contains("Fatal"), "{}", told.message);
+    server.close();
+}
+
+/// TLS-029: the others are not where anything is received.
 fn other_panics_are_reported_and_change_nothing(on: On) {
     let event_loop = on.event_loop();
     for way in ways() {
-        for callback in ["connection_made", "pause_writing", "resume_writing", "connection_lost"] {
+        for callback in ["pause_writing", "resume_writing", "connection_lost"] {
             let mut ends = way.connect_with(&event_loop, |recorder| match callback {
-                "connection_made" => recorder.on_made(|_| panic!("boom")),
                 "pause_writing" => recorder.on_pause(|_| panic!("boom")),
                 "resume_writing" => recorder.on_resume(|_| panic!("boom")),
                 _ => recorder.on_lost(|_, _| panic!("boom")),

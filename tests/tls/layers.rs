@@ -622,7 +622,9 @@ fn position(file: &File) -> u64 {
 fn until_blocked(event_loop: &TestLoop, transport: &Transport) {
     let mut before = 0;
     event_loop.until(|| {
-        (0..3).for_each(|_| drop(event_loop.run_once(Duration::from_millis(1)).unwrap()));
+        for _ in 0..3 {
+            event_loop.run_once(Duration::from_millis(1)).unwrap();
+        }
         let now = transport.get_write_buffer_size();
         std::mem::replace(&mut before, now) == now && now > 0
     });

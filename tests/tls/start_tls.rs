@@ -245,7 +245,7 @@ fn a_buffered_protocol_is_encrypted_as_well(on: On) {
 /// STL-003
 fn a_pipe_is_not_encrypted(on: On) {
     let event_loop = on.event_loop();
-    let (reader, writer) = io::pipe().unwrap();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
     let (reader_log, writer_log) = (Log::default(), Log::default());
     let connecting = event_loop.connect_read_pipe(|| Recorder::new(&reader_log), reader);
     let (reader, _) = event_loop.run(connecting);
@@ -1108,8 +1108,7 @@ fn many_at_once(on: On) {
     let tasks: Vec<_> = all.iter().map(start).collect();
     event_loop.until(|| {
         all.iter_mut().for_each(|clear| clear.peer.turn());
-        let done = all.iter().zip(&tasks).all(|(clear, task)| task.done() && !clear.peer.connection.is_handshaking());
-        done
+        all.iter().zip(&tasks).all(|(clear, task)| task.done() && !clear.peer.connection.is_handshaking())
     });
     let data = pattern(100_000);
     let transports: Vec<Transport> = tasks.into_iter().map(|task| event_loop.run(task)).collect();
