@@ -352,7 +352,7 @@ const _: () = {
     send_and_sync::<SslContextBuilder>();
 };
 
-/// The README's program is a doc test.
-#[cfg(doctest)]
+/// The README's programs are doc tests.
+#[cfg(all(doctest, feature = "tls"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

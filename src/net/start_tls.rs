@@ -44,7 +44,7 @@ impl EventLoop {
     /// other; [`Error::Runtime`] for one that is closing, that has ended writing, that sends a file, and that
     /// `start_tls` has taken over already. Nothing has changed then. [`Error::Ssl`] when the handshake fails,
     /// [`Error::Io`] `ConnectionAborted` when it takes too long, `ConnectionReset` when the other side ends the
-    /// connection; `connection_lost` gets the same error.
+    /// connection; `connection_lost` gets the same error, so a task that does nothing else need not return it.
     ///
     /// # Examples
     ///
@@ -165,13 +165,11 @@ impl IntoFuture for StartTls {
         drop(event_loop);
         Box::pin(async move {
             let is_server = ssl_options.context.as_ref().is_some_and(|context| context.server_config().is_some());
-            let options = match server_side.unwrap_or(is_server) {
-                true if ssl_options.server_hostname.is_some() => {
-                    return Err(Error::Value("server_hostname is only meaningful for a client".into()));
-                }
-                true => ssl_options.server()?,
-                false => ssl_options.client(None)?,
-            };
+            let server_side = server_side.unwrap_or(is_server);
+            let options = if server_side { ssl_options.server()? } else { ssl_options.client(None)? };
+            if server_side && ssl_options.server_hostname.is_some() {
+                return Err(Error::Value("server_hostname is only meaningful for a client".into()));
+            }
             let options = options.ok_or_else(|| Error::Value("start_tls() needs an SslContext".into()))?;
             let event_loop = home.event_loop()?;
             let protocol = transport.0.protocol();

@@ -186,19 +186,18 @@ impl TlsOptions {
         host: Option<&str>,
         [handshake_timeout, shutdown_timeout]: [Duration; 2],
     ) -> Result<Self> {
-        const DANGEROUS: &str =
-            "SslContextBuilder::dangerous_disable_hostname_check() would switch the check of it off";
         if let Side::Server(_) = context.side {
             return Err(Error::Value("a client needs an SslContext for clients, this one is for servers".into()));
         }
         let checks = context.checks_hostname;
         let name = match (hostname, host) {
             (Some(""), _) if checks => {
-                return Err(Error::Value(format!("server_hostname must not be empty; {DANGEROUS}").into()));
+                let text = "server_hostname must not be empty; what switches the check of the name off is \
+                            SslContextBuilder::dangerous_disable_hostname_check()";
+                return Err(Error::Value(text.into()));
             }
             (None, None | Some("")) if checks => {
-                let text = format!("You must set server_hostname when using ssl without a host; {DANGEROUS}");
-                return Err(Error::Value(text.into()));
+                return Err(Error::Value("You must set server_hostname when using ssl without a host".into()));
             }
             (Some(name), _) | (None, Some(name)) => name,
             (None, None) => "",
@@ -210,7 +209,10 @@ impl TlsOptions {
             Ok(name) => name.to_owned(),
             Err(_) if !checks => rustls::nobody(),
             Err(_) => {
-                let text = format!("server_hostname {name:?} is no name and no address that a certificate may have");
+                let text = format!(
+                    "server_hostname {name:?} is no name and no address that a certificate may have: it is without \
+                     scheme, port and brackets, and in ASCII (xn--…)"
+                );
                 return Err(Error::Value(text.into()));
             }
         };

@@ -25,7 +25,7 @@ use crate::{
     error::{Error, Result},
     tls::{
         context::{Side, SslContext},
-        rustls::ssl_error,
+        errors::ssl_error,
     },
 };
 
@@ -40,6 +40,9 @@ pub enum VerifyMode {
     /// Asked for, and must be good if it is shown. (`ssl.CERT_OPTIONAL`)
     Optional,
     /// Must be shown and be good. (`ssl.CERT_REQUIRED`)
+    ///
+    /// With TLS 1.3 a client's handshake is over before the server has looked at its certificate: a client that is
+    /// refused is connected first, and `connection_lost` gets the [`Error::Ssl`] a little later.
     Required,
 }
 
@@ -57,7 +60,7 @@ pub enum TlsVersion {
 
 /// An [`SslContext`] in the making: setters, and [`build`](Self::build).
 ///
-/// Nothing is read and nothing fails before `build`.
+/// Setters are chained. Nothing is read and nothing fails before `build`.
 ///
 /// # Examples
 ///
@@ -114,11 +117,12 @@ impl SslContextBuilder {
     }
 
     pub(super) fn server() -> Self {
-        SslContextBuilder { is_server: true, check_hostname: false, ..SslContextBuilder::client() }
+        SslContextBuilder { is_server: true, ..SslContextBuilder::client() }
     }
 
     /// Trusts the certificates of this PEM file, too. A client that is given any trusts no others, unless
-    /// [`load_default_certs`](Self::load_default_certs) is called as well; a server trusts clients only by these.
+    /// [`load_default_certs`](Self::load_default_certs) is called as well. At a server it is about its clients, and goes
+    /// with [`verify_mode`](Self::verify_mode).
     ///
     /// asyncio: `SSLContext.load_verify_locations(cafile)`.
     pub fn load_verify_locations(mut self, cafile: impl AsRef<Path>) -> Self {
@@ -143,10 +147,11 @@ impl SslContextBuilder {
     }
 
     /// What to show to the other side: two PEM files, one with the certificate, followed by those that lead to one that
-    /// the other side trusts, and one with the key. Servers need it; clients need it where servers ask for it. An
-    /// encrypted key is not supported.
+    /// the other side trusts, and one with the key. Servers need it; clients need it where servers ask for it. The last
+    /// call counts. Keys are RSA from 2048 bits on, P-256, P-384 or Ed25519, and not encrypted.
     ///
-    /// asyncio: `SSLContext.load_cert_chain(certfile, keyfile)`.
+    /// asyncio: `SSLContext.load_cert_chain(certfile, keyfile)`. Differs: one chain; for certificates by name or kind see
+    /// rustls' `ResolvesServerCert`.
     pub fn load_cert_chain(mut self, certfile: impl AsRef<Path>, keyfile: impl AsRef<Path>) -> Self {
         self.chain = Some((Pem::File(certfile.as_ref().to_owned()), Pem::File(keyfile.as_ref().to_owned())));
         self
@@ -161,7 +166,8 @@ impl SslContextBuilder {
     }
 
     /// The protocols to speak over TLS (ALPN), the best first. [`ALPN_PROTOCOL`](crate::ALPN_PROTOCOL) tells which one
-    /// both sides have agreed on. A server that has some refuses clients that offer only others.
+    /// both sides have agreed on: the first of the server's that the client has. A server that has some refuses clients
+    /// that offer only others.
     ///
     /// asyncio: `SSLContext.set_alpn_protocols`. Differs: OpenSSL's server goes on without a protocol where none fits.
     pub fn set_alpn_protocols<P: AsRef<[u8]>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
@@ -263,7 +269,9 @@ impl SslContextBuilder {
         };
         let config = config.dangerous().with_custom_certificate_verifier(verifier);
         let mut config = match self.chain()? {
-            Some((chain, key)) => config.with_client_auth_cert(chain, key).map_err(|error| unusable_chain(&error))?,
+            Some((chain, key)) => {
+                config.with_client_auth_cert(chain, key).map_err(|error| self.unusable_chain(&error))?
+            }
             None => config.with_no_client_auth(),
         };
         config.alpn_protocols = self.alpn_protocols;
@@ -276,9 +284,14 @@ impl SslContextBuilder {
     }
 
     fn build_server(self, provider: Arc<CryptoProvider>) -> Result<SslContext> {
-        if !self.verify_certificate {
+        if !self.verify_certificate || !self.check_hostname {
             return Err(Error::Value(
                 "a server has no server's certificate to check: verify_mode() is about clients".into(),
+            ));
+        }
+        if self.verify_mode.is_none() && (self.default_roots || !self.roots.is_empty()) {
+            return Err(Error::Value(
+                "whom to trust was given, but not whether clients are asked for certificates: see verify_mode()".into(),
             ));
         }
         let config = ServerConfig::builder_with_provider(provider.clone())
@@ -298,7 +311,7 @@ impl SslContextBuilder {
         let (chain, key) = self
             .chain()?
             .ok_or_else(|| Error::Value("a server needs a certificate: load_cert_chain() was not called".into()))?;
-        let mut config = config.with_single_cert(chain, key).map_err(|error| unusable_chain(&error))?;
+        let mut config = config.with_single_cert(chain, key).map_err(|error| self.unusable_chain(&error))?;
         config.alpn_protocols = self.alpn_protocols;
         config.key_log = Arc::new(KeyLogFile::new());
         if self.resumption {
@@ -359,16 +372,25 @@ impl SslContextBuilder {
         let Some((chain, key)) = &self.chain else { return Ok(None) };
         Ok(Some((chain.certificates()?, key.private_key()?)))
     }
+
+    fn unusable_chain(&self, error: &RustlsError) -> Error {
+        let why = match error {
+            // Which is how rustls says it.
+            RustlsError::General(text) if text.contains("private key") => {
+                "its kind of key is not supported: RSA from 2048 bits on, P-256, P-384 and Ed25519 are".to_owned()
+            }
+            error => ssl_error(error).to_string(),
+        };
+        let places = self.chain.as_ref().map(|(chain, key)| format!("{chain} and {key}")).unwrap_or_default();
+        Error::Ssl(format!("the certificate and its key ({places}) cannot be used: {why}").into())
+    }
 }
 
 impl Pem {
     fn read(&self) -> Result<Vec<u8>> {
         match self {
             Pem::Bytes(bytes) => Ok(bytes.clone()),
-            Pem::File(path) => std::fs::read(path).map_err(|error| {
-                let text = format!("{}: {error}", path.display());
-                Error::io(error, text)
-            }),
+            Pem::File(path) => std::fs::read(path).map_err(|error| Error::io(error, path.display().to_string())),
         }
     }
 
@@ -377,7 +399,7 @@ impl Pem {
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
         let certificates = certificates.map_err(|error| self.no_pem(&error))?;
         if certificates.is_empty() {
-            return Err(Error::Ssl(format!("{self}: there is no certificate in it").into()));
+            return Err(Error::Ssl(format!("{self}: there is no PEM certificate in it").into()));
         }
         Ok(certificates)
     }
@@ -388,7 +410,7 @@ impl Pem {
             _ if text.windows(9).any(|word| word == b"ENCRYPTED") => {
                 Error::Ssl(format!("{self}: the private key is encrypted, which is not supported").into())
             }
-            pem::Error::NoItemsFound => Error::Ssl(format!("{self}: there is no private key in it").into()),
+            pem::Error::NoItemsFound => Error::Ssl(format!("{self}: there is no PEM private key in it").into()),
             error => self.no_pem(&error),
         })
     }
@@ -412,10 +434,6 @@ impl fmt::Debug for SslContextBuilder {
         let side = if self.is_server { "server" } else { "client" };
         f.debug_struct("SslContextBuilder").field("side", &side).finish_non_exhaustive()
     }
-}
-
-fn unusable_chain(error: &RustlsError) -> Error {
-    Error::Ssl(format!("the certificate and its key cannot be used: {error}").into())
 }
 
 /// Verifies everything but the name.

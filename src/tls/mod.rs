@@ -3,6 +3,7 @@
 pub(crate) mod context;
 pub(crate) mod context_builder;
 mod delivery;
+mod errors;
 pub(crate) mod extra_info;
 pub(crate) mod protocol;
 mod rustls;

@@ -19,6 +19,7 @@ use crate::{
         turn::TimerEntry,
     },
     future::Future,
+    sys::addr::Address,
     tls::{
         context::TlsOptions,
         session::{Processed, Session},
@@ -28,7 +29,7 @@ use crate::{
         Transport,
         buffers::IoBuffers,
         calls::{Caller, Calls, Notice},
-        extra_info::SOCKET,
+        extra_info::{PEERNAME, SOCKET},
         protocol::AnyStreamProtocol,
         pull_sink::PullSink,
     },
@@ -201,7 +202,7 @@ impl TlsTransport {
             Phase::Handshake => {
                 let limit = self.options.handshake_timeout.as_secs_f64();
                 let text = format!("SSL handshake is taking longer than {limit} seconds: aborting the connection");
-                self.break_off(Error::io(io::ErrorKind::ConnectionAborted.into(), text));
+                self.break_off(Error::io(io::ErrorKind::ConnectionAborted.into(), self.with_peer(&text)));
             }
             Phase::Closing => {
                 let before = self.unwritten.replace(self.inner().get_write_buffer_size());
@@ -221,6 +222,18 @@ impl TlsTransport {
         self.inner().0.fail(error);
     }
 
+    /// Adds to a text whom it is about.
+    fn with_peer(&self, text: &str) -> String {
+        let name = self.look(|session| session.server_hostname());
+        let address = self.inner().get_extra_info(PEERNAME).filter(|address| *address != Address::Unnamed);
+        match (name, address) {
+            (Some(name), Some(address)) => format!("{text} [{name}, {address}]"),
+            (Some(name), None) => format!("{text} [{name}]"),
+            (None, Some(address)) => format!("{text} [{address}]"),
+            (None, None) => text.to_owned(),
+        }
+    }
+
     /// Hands to the transport under it what the session wants to be sent.
     pub(super) fn send(&self, outgoing: &[u8]) {
         if !outgoing.is_empty() {
@@ -234,7 +247,9 @@ impl TlsTransport {
         let Some(event_loop) = self.event_loop() else { return };
         if let Err(error) = processed.outcome {
             let error = match (self.phase.get(), error) {
-                (Phase::Handshake, Error::Ssl(text)) => Error::Ssl(format!("TLS handshake failed: {text}").into()),
+                (Phase::Handshake, Error::Ssl(text)) => {
+                    Error::Ssl(self.with_peer(&format!("TLS handshake failed: {text}")).into())
+                }
                 (_, error) => error,
             };
             return self.break_off(error);
@@ -402,7 +417,7 @@ impl PullSink for TlsTransport {
         match self.phase.get() {
             Phase::Handshake => {
                 let text = "the other side closed the connection during the TLS handshake";
-                self.break_off(Error::io(io::ErrorKind::ConnectionReset.into(), text));
+                self.break_off(Error::io(io::ErrorKind::ConnectionReset.into(), self.with_peer(text)));
             }
             Phase::Open => self.this().deliver(&event_loop),
             Phase::Closing => self.finish(),

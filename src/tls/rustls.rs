@@ -7,8 +7,7 @@ use std::{
 };
 
 use rustls::{
-    CertificateError, CipherSuite, ClientConfig, Error as RustlsError, HandshakeKind, InvalidMessage, ProtocolVersion,
-    ServerConfig,
+    CipherSuite, ClientConfig, Error as RustlsError, HandshakeKind, ProtocolVersion, ServerConfig,
     client::{ClientConnectionData, UnbufferedClientConnection},
     pki_types::ServerName,
     server::{ServerConnectionData, UnbufferedServerConnection},
@@ -21,6 +20,7 @@ use rustls::{
 use crate::{
     error::{Error, Result},
     tls::{
+        errors::ssl_error,
         extra_info::{Cipher, PeerCertificates},
         session::{Encrypted, Processed, Session},
     },
@@ -343,29 +343,4 @@ fn required_by_encrypt(error: EncryptError) -> Option<usize> {
         EncryptError::InsufficientSize(InsufficientSizeError { required_size }) => Some(required_size),
         EncryptError::EncryptExhausted => None,
     }
-}
-
-/// What went wrong, in words for those who do not know the library.
-pub(super) fn ssl_error(error: &RustlsError) -> Error {
-    let text = match error {
-        RustlsError::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "certificate verify failed: it was not issued by anybody who is trusted (UnknownIssuer)".to_owned()
-        }
-        RustlsError::InvalidCertificate(CertificateError::BadSignature) => {
-            "certificate verify failed: its issuer has not signed it, or who shows it lacks its key (BadSignature)"
-                .to_owned()
-        }
-        RustlsError::InvalidCertificate(CertificateError::Other(why)) if why.to_string() == "CaUsedAsEndEntity" => {
-            "certificate verify failed: it is an authority's own, not a server's or client's (CaUsedAsEndEntity)"
-                .to_owned()
-        }
-        RustlsError::InvalidCertificate(why) => format!("certificate verify failed: {why}"),
-        RustlsError::NoCertificatesPresented => "certificate required: the other side showed none".to_owned(),
-        RustlsError::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "what was received is not TLS (InvalidContentType)".to_owned()
-        }
-        RustlsError::AlertReceived(alert) => format!("the other side gave up: alert {alert:?}"),
-        error => error.to_string(),
-    };
-    Error::Ssl(text.into())
 }
