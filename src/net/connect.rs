@@ -41,7 +41,8 @@ impl EventLoop {
     /// within [250 ms](CreateConnection::happy_eyeballs_delay); the first to connect wins and the others are closed.
     /// Then the factory is called, once, and `connection_made` before this returns; data comes after that.
     ///
-    /// `()` for the address goes with [`sock`](CreateConnection::sock).
+    /// `()` for the address goes with [`sock`](CreateConnection::sock). The setter `ssl` encrypts; it is there with the
+    /// feature `tls`.
     ///
     /// # Cancel safety
     ///
@@ -303,7 +304,8 @@ impl<F, P, K> CreateConnection<F, P, K> {
     /// host.
     ///
     /// If not, the call fails, and the protocol is dropped: [`Error::Ssl`] with the reason, or [`Error::Io`],
-    /// `ConnectionAborted` when the handshake takes too long and `ConnectionReset` when the other side ends it.
+    /// `ConnectionAborted` when the handshake takes too long and `ConnectionReset` when the other side ends it. With TLS
+    /// 1.3 a server refuses a client's certificate after that: `connection_lost` gets the [`Error::Ssl`] then.
     ///
     /// asyncio: `ssl=`. Differs: no `True`; that is [`SslContext::client`].
     #[cfg(feature = "tls")]
@@ -330,7 +332,7 @@ impl<F, P, K> CreateConnection<F, P, K> {
     }
 
     /// How long [`Transport::close`] waits for the other side's word, while nothing that was written moves; 30 s unless
-    /// it is set. Only with `ssl`, a setter of the feature `tls`.
+    /// it is set. After it `connection_lost` gets [`Error::Timeout`]. Only with `ssl`, a setter of the feature `tls`.
     ///
     /// asyncio: `ssl_shutdown_timeout=`.
     pub fn ssl_shutdown_timeout(mut self, timeout: Duration) -> Self {

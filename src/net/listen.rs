@@ -45,7 +45,7 @@ impl EventLoop {
     /// Setters come before the await, which starts the work. `()` for the address goes with
     /// [`sock`](CreateServer::sock).
     ///
-    /// Small writes are sent at once (TCP_NODELAY).
+    /// Small writes are sent at once (TCP_NODELAY). The setter `ssl` encrypts; it is there with the feature `tls`.
     ///
     /// # Cancel safety
     ///
