@@ -17,10 +17,13 @@ impl From<RustlsError> for Error {
     }
 }
 
-/// [`Error::Ssl`].
+/// [`Error::Io`] if a file cannot be read, else [`Error::Ssl`].
 impl From<pem::Error> for Error {
     fn from(error: pem::Error) -> Self {
-        Error::Ssl(format!("it is no PEM: {error}").into())
+        match error {
+            pem::Error::Io(error) => error.into(),
+            error => Error::Ssl(format!("it is no PEM: {error}").into()),
+        }
     }
 }
 
