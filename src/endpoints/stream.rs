@@ -760,8 +760,13 @@ impl RawTransport for StreamEndpoint {
         }
     }
 
-    fn set_protocol(&self, protocol: AnyStreamProtocol) {
+    fn set_protocol(&self, protocol: AnyStreamProtocol) -> Result<()> {
+        if self.layered.get() && !protocol.is_sink() {
+            let text = format!("Cannot call set_protocol() on {}: start_tls() has taken it over", self.describe());
+            return Err(Error::Runtime(text.into()));
+        }
         self.calls.set_protocol(protocol);
+        Ok(())
     }
 
     fn protocol(&self) -> Option<AnyStreamProtocol> {

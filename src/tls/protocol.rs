@@ -129,7 +129,7 @@ impl TlsTransport {
         self.writing_paused.set(inner.0.begin_layer()?);
         self.inner.set(inner.clone()).unwrap_or_else(|_| unreachable!("it is laid over one transport"));
         self.made.set(true);
-        inner.0.set_protocol(AnyStreamProtocol::of_sink(self.clone()));
+        inner.0.set_protocol(AnyStreamProtocol::of_sink(self.clone()))?;
         // Now that it is this who is told to pause, and can tell to go on.
         inner.0.set_write_buffer_limits(Some(HIGH_WATER_SSL), None)?;
         self.connection_made();

@@ -132,8 +132,14 @@ impl RawTransport for TlsTransport {
         self.inner().0.with_fd(look);
     }
 
-    fn set_protocol(&self, protocol: AnyStreamProtocol) {
+    fn set_protocol(&self, protocol: AnyStreamProtocol) -> Result<()> {
+        if self.layered.get() && !protocol.is_sink() {
+            let text =
+                format!("Cannot call set_protocol() on {}: start_tls() has taken it over", IoHandler::describe(self));
+            return Err(Error::Runtime(text.into()));
+        }
         self.calls.set_protocol(protocol);
+        Ok(())
     }
 
     fn protocol(&self) -> Option<AnyStreamProtocol> {

@@ -242,11 +242,15 @@ impl Transport {
 
     /// Lets another protocol, of either kind, be called from now on. Neither hears of the change.
     ///
-    /// After `connection_lost` it does nothing.
+    /// After `connection_lost` it does nothing. On a transport that `start_tls` has taken over it is a mistake, which goes
+    /// to the exception handler.
     ///
     /// asyncio: `BaseTransport.set_protocol`.
+    #[track_caller]
     pub fn set_protocol<P: StreamProtocol<Kind>, Kind>(&self, protocol: Rc<RefCell<P>>) {
-        self.0.set_protocol(P::erase(protocol));
+        if let Err(error) = self.0.set_protocol(P::erase(protocol)) {
+            self.0.report_misuse("set_protocol", error, Location::caller());
+        }
     }
 
     /// The protocol, if it is a `P`; `None` after `connection_lost` as well.
@@ -331,7 +335,7 @@ pub(crate) trait RawTransport {
     fn extra_info(&self, name: ExtraName) -> Option<ExtraValue>;
     /// Calls `look` unless the descriptor is closed.
     fn with_fd(&self, look: &mut dyn FnMut(BorrowedFd<'_>));
-    fn set_protocol(&self, protocol: AnyStreamProtocol);
+    fn set_protocol(&self, protocol: AnyStreamProtocol) -> Result<()>;
     fn protocol(&self) -> Option<AnyStreamProtocol>;
     fn write_buffer_size(&self) -> usize;
     fn write_buffer_limits(&self) -> (usize, usize);

@@ -327,6 +327,10 @@ impl AnyStreamProtocol {
         AnyStreamProtocol(Kind::Sink(sink))
     }
 
+    pub(crate) fn is_sink(&self) -> bool {
+        matches!(self.0, Kind::Sink(_))
+    }
+
     /// The layer of the crate's own that it is, if it is one.
     pub(crate) fn into_sink(self) -> Option<Rc<dyn PullSink>> {
         match self.0 {

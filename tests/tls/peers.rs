@@ -122,11 +122,6 @@ impl TlsPeer {
         self.connection.send_close_notify();
         self.flush()
     }
-
-    /// Ends the TCP connection in the direction of the other side.
-    pub(crate) fn shutdown(&self) {
-        let _ = self.socket.shutdown(Shutdown::Write);
-    }
 }
 
 /// A TCP listener, and what a thread does with the first connection to it.
@@ -137,17 +132,6 @@ pub(crate) fn serve_one<T: Send + 'static>(
     let address = listener.local_addr().unwrap();
     let thread = thread::spawn(move || serve(listener.accept().unwrap().0));
     (address, thread)
-}
-
-/// A server that is a peer: its handshake is over when `serve` begins.
-pub(crate) fn serve_tls<T: Send + 'static>(
-    serve: impl FnOnce(TlsPeer) -> T + Send + 'static,
-) -> (SocketAddr, JoinHandle<T>) {
-    serve_one(move |socket| {
-        let mut peer = TlsPeer::server(socket);
-        peer.handshake().unwrap();
-        serve(peer)
-    })
 }
 
 /// The other side of one of our transports, driven by the test itself: it does nothing unless it is told to.

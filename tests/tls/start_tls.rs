@@ -534,9 +534,11 @@ fn assert_taken_over(event_loop: &TestLoop, transport: &Transport) {
     assert_eq!(event_loop.reports.len(), 0);
     transport.write(b"in clear");
     transport.writelines([b"in clear"]);
+    let log = Log::default();
+    transport.set_protocol(Rc::new(RefCell::new(Recorder::new(&log))));
     let reports = event_loop.reports.take();
-    assert_eq!(reports.len(), 2);
-    for (report, call) in reports.iter().zip(["write", "writelines"]) {
+    assert_eq!(reports.len(), 3);
+    for (report, call) in reports.iter().zip(["write", "writelines", "set_protocol"]) {
         assert!(report.message.contains(call), "{report:?}");
         assert_eq!(report.exception.as_ref().unwrap().kind(), ErrorKind::Runtime);
     }
