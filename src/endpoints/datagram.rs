@@ -475,11 +475,12 @@ impl Caller<AnyDatagramProtocol> for DatagramEndpoint {
         Some(self.number)
     }
 
-    fn ended(&self, event_loop: &EventLoop) {
+    fn ended(&self, event_loop: &EventLoop) -> bool {
         event_loop.disown(self.number);
         self.close_fd();
         let opener = self.opener.take();
         drop(opener);
+        true
     }
 }
 

@@ -644,7 +644,10 @@ impl Caller<AnyStreamProtocol> for StreamEndpoint {
         Some(self.number)
     }
 
-    fn ended(&self, event_loop: &EventLoop) {
+    fn ended(&self, event_loop: &EventLoop) -> bool {
+        if self.calls.waits_for_layer() {
+            return false;
+        }
         event_loop.disown(self.number);
         self.close_fd();
         self.wake_drained();
@@ -653,6 +656,7 @@ impl Caller<AnyStreamProtocol> for StreamEndpoint {
             attached.detach(key);
         }
         drop(opener);
+        true
     }
 }
 
@@ -862,11 +866,21 @@ impl RawTransport for StreamEndpoint {
             return Err(Error::Runtime("start_tls() on a transport that is closing".into()));
         }
         self.check_write("start_tls")?;
+        if self.calls.is_unmade() {
+            return Err(Error::Runtime("start_tls() before the protocol knows of its connection".into()));
+        }
         self.layered.set(true);
         // The layer has to hear of the end by itself.
         self.read_ended.set(false);
         self.update_interest();
         Ok(self.calls.was_told_to_pause(self.is_write_paused()))
+    }
+
+    fn layer_ended(&self) {
+        let Some(event_loop) = self.event_loop() else { return };
+        if self.losing.get() && self.ended(&event_loop) {
+            self.calls.release();
+        }
     }
 
     fn write_for_layer(&self, pieces: &[IoSlice<'_>], more: bool) -> Result<()> {
@@ -888,8 +902,9 @@ impl RawTransport for StreamEndpoint {
         let Some(event_loop) = self.event_loop() else { return };
         self.closing.set(true);
         self.losing.set(true);
-        self.ended(&event_loop);
-        // Last, for the drop of a protocol is other people's code.
-        self.calls.release();
+        if self.ended(&event_loop) {
+            // Last, for the drop of a protocol is other people's code.
+            self.calls.release();
+        }
     }
 }

@@ -31,7 +31,7 @@ impl EventLoop {
     /// writes nothing in between; a server pauses reading when it consents, so that what follows is left to the
     /// handshake. What either has received in clear behind the request or the consent may be anybody's: refuse it, and
     /// never take it for encrypted. (Where a handshake may begin without consent, it is for
-    /// [`early`](StartTls::early).) Forget what was said in clear, and say it again. The example `starttls_smtp_like`
+    /// [`buffered`](StartTls::buffered).) Forget what was said in clear, and say it again. The example `starttls_smtp_like`
     /// does all this.
     ///
     /// # Cancel safety
@@ -86,7 +86,7 @@ impl EventLoop {
             event_loop: self.clone(),
             transport: transport.clone(),
             server_side: None,
-            early: Vec::new(),
+            buffered: Vec::new(),
             ssl_options: SslOptions { context: Some(context.clone()), ..SslOptions::default() },
         }
     }
@@ -98,7 +98,7 @@ pub struct StartTls {
     event_loop: EventLoop,
     transport: Transport,
     server_side: Option<bool>,
-    early: Vec<u8>,
+    buffered: Vec<u8>,
     ssl_options: SslOptions,
 }
 
@@ -142,8 +142,8 @@ impl StartTls {
     /// delivered.
     ///
     /// asyncio: has none for protocols; `StreamWriter.start_tls` does it with what its reader holds.
-    pub fn early(mut self, received: impl Into<Vec<u8>>) -> Self {
-        self.early = received.into();
+    pub fn buffered(mut self, received: impl Into<Vec<u8>>) -> Self {
+        self.buffered = received.into();
         self
     }
 }
@@ -160,7 +160,7 @@ impl IntoFuture for StartTls {
     type IntoFuture = Pin<Box<dyn StdFuture<Output = Result<Transport>>>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let StartTls { event_loop, transport, server_side, early, ssl_options } = self;
+        let StartTls { event_loop, transport, server_side, buffered, ssl_options } = self;
         let home = Home::of(&event_loop);
         drop(event_loop);
         Box::pin(async move {
@@ -179,7 +179,7 @@ impl IntoFuture for StartTls {
             let tls = TlsTransport::new(&event_loop, options, protocol, Some(opener.clone()))?;
             // A future that holds its loop would keep it alive.
             drop(event_loop);
-            tls.take_over(transport, &early)?;
+            tls.take_over(transport, &buffered)?;
             let mut unclaimed = Unclaimed(Some(Transport(tls)));
             opener.await?;
             Ok(unclaimed.0.take().expect("nobody else takes it"))

@@ -93,7 +93,11 @@ impl TlsTransport {
             }
             Called::Gone => {}
         }
-        let Some((count, processed)) = received else { return Err(io::ErrorKind::WouldBlock.into()) };
+        let Some((count, processed)) = received else {
+            // Somebody may have let the transport under it receive by a handle from before.
+            self.update_reading();
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
         if processed.outcome.is_err() {
             // What came before is right.
             self.deliver(event_loop);

@@ -5,7 +5,7 @@ use std::{
     io::{self, IoSlice},
     os::fd::RawFd,
     rc::{Rc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -41,7 +41,8 @@ pub(crate) struct TlsTransport {
     event_loop: WeakLoop,
     /// The one under it. It holds this as its protocol until it has ended.
     inner: OnceCell<Transport>,
-    /// Never borrowed while foreign code runs.
+    /// Never borrowed while a protocol is called. What a configuration of rustls was given by others (verifiers, key logs)
+    /// runs inside of it.
     pub(super) session: RefCell<Box<dyn Session>>,
     pub(super) options: TlsOptions,
     pub(super) calls: Calls<AnyStreamProtocol>,
@@ -61,6 +62,8 @@ pub(crate) struct TlsTransport {
     pub(super) input_ended: Cell<bool>,
     /// Whether the protocol has been told of it.
     end_told: Cell<bool>,
+    /// Set when the protocol has been told that the connection is over, or never will be; never cleared.
+    over: Cell<bool>,
     /// Set when a layer has taken this over: nobody else writes. Never cleared.
     pub(super) layered: Cell<bool>,
     /// What was decrypted and not delivered yet.
@@ -69,8 +72,8 @@ pub(crate) struct TlsTransport {
     pub(super) delivery_queued: Cell<bool>,
     /// How often in a row nothing could be delivered because somebody held the protocol.
     pub(super) attempts: Cell<u8>,
-    /// Of the handshake or the shutdown.
-    timer: Cell<Option<TimerKey>>,
+    /// Of the handshake or the shutdown, with its deadline.
+    timer: Cell<Option<(TimerKey, Instant)>>,
     /// Set where the close alert, and nothing before it, could not be written; never cleared.
     left_alone: Cell<bool>,
     /// How much waited to be written when the timer of the shutdown was set.
@@ -105,6 +108,7 @@ impl TlsTransport {
             close_notify: Cell::new(false),
             input_ended: Cell::new(false),
             end_told: Cell::new(false),
+            over: Cell::new(false),
             layered: Cell::new(false),
             undelivered: RefCell::default(),
             delivery_queued: Cell::new(false),
@@ -124,8 +128,8 @@ impl TlsTransport {
     }
 
     /// As [`lay_over`](Self::lay_over) for a transport that its protocol knows already: it takes its place there, and is
-    /// given first what came `early`.
-    pub(crate) fn take_over(self: &Rc<Self>, inner: Transport, early: &[u8]) -> Result<()> {
+    /// given first what was `buffered` over it.
+    pub(crate) fn take_over(self: &Rc<Self>, inner: Transport, buffered: &[u8]) -> Result<()> {
         self.writing_paused.set(inner.0.begin_layer()?);
         self.inner.set(inner.clone()).unwrap_or_else(|_| unreachable!("it is laid over one transport"));
         self.made.set(true);
@@ -133,14 +137,14 @@ impl TlsTransport {
         // Now that it is this who is told to pause, and can tell to go on.
         inner.0.set_write_buffer_limits(Some(HIGH_WATER_SSL), None)?;
         self.connection_made();
-        let mut early = early;
-        while !early.is_empty() && self.phase.get() != Phase::Ended && !inner.is_closing() {
+        let mut left = buffered;
+        while !left.is_empty() && self.phase.get() != Phase::Ended && !inner.is_closing() {
             let taken = self.readable(&mut |memory| {
-                let count = early.len().min(memory.len());
-                memory[..count].copy_from_slice(&early[..count]);
+                let count = left.len().min(memory.len());
+                memory[..count].copy_from_slice(&left[..count]);
                 Ok(count)
             });
-            early = &early[taken.unwrap_or(early.len())..];
+            left = &left[taken.unwrap_or(left.len())..];
         }
         inner.resume_reading();
         Ok(())
@@ -158,9 +162,9 @@ impl TlsTransport {
         self.inner.get().expect("it lies over a transport before anybody calls it")
     }
 
-    /// The session, for what it knows.
-    pub(super) fn look<R>(&self, look: impl FnOnce(&dyn Session) -> R) -> R {
-        look(&**self.session.borrow())
+    /// The session, for what it knows; `None` from inside of it.
+    pub(super) fn look<R>(&self, look: impl FnOnce(&dyn Session) -> R) -> Option<R> {
+        self.session.try_borrow().ok().map(|session| look(&**session))
     }
 
     pub(super) fn is_closing(&self) -> bool {
@@ -187,16 +191,21 @@ impl TlsTransport {
         let Some(event_loop) = self.event_loop() else { return };
         self.stop_timer();
         let deadline = event_loop.deadline_in(delay);
-        self.timer.set(Some(event_loop.insert_timer(deadline, TimerEntry::Io(self.this(), IoEvent::TimedOut))));
+        let timer = event_loop.insert_timer(deadline, TimerEntry::Io(self.this(), IoEvent::TimedOut));
+        self.timer.set(Some((timer, deadline)));
     }
 
     fn stop_timer(&self) {
-        let (Some(timer), Some(event_loop)) = (self.timer.take(), self.event_loop()) else { return };
+        let (Some((timer, _)), Some(event_loop)) = (self.timer.take(), self.event_loop()) else { return };
         let entry = event_loop.inner.timers.borrow_mut().remove(timer);
         drop(entry);
     }
 
-    fn timed_out(&self) {
+    fn timed_out(&self, event_loop: &EventLoop) {
+        // It may have been stopped, and another one set, when it was on its way already.
+        if self.timer.get().is_none_or(|(_, deadline)| event_loop.time() < deadline) {
+            return;
+        }
         self.timer.set(None);
         match self.phase.get() {
             Phase::Handshake => {
@@ -224,7 +233,7 @@ impl TlsTransport {
 
     /// Adds to a text whom it is about.
     fn with_peer(&self, text: &str) -> String {
-        let name = self.look(|session| session.server_hostname());
+        let name = self.look(|session| session.server_hostname()).flatten();
         let address = self.inner().get_extra_info(PEERNAME).filter(|address| *address != Address::Unnamed);
         match (name, address) {
             (Some(name), Some(address)) => format!("{text} [{name}, {address}]"),
@@ -259,11 +268,20 @@ impl TlsTransport {
             self.input_ended.set(true);
         }
         match self.phase.get() {
-            Phase::Handshake if !self.look(|session| session.is_handshaking()) => self.established(&event_loop),
+            Phase::Handshake if self.look(|session| session.is_handshaking()) == Some(false) => {
+                self.established(&event_loop);
+            }
+            Phase::Handshake if self.input_ended.get() => self.end_of_handshake(),
             Phase::Open if self.input_ended.get() => self.this().deliver(&event_loop),
             Phase::Closing if self.input_ended.get() => self.finish(),
             Phase::Handshake | Phase::Open | Phase::Closing | Phase::Ended => {}
         }
+    }
+
+    /// The other side has ended what it sends too early.
+    fn end_of_handshake(&self) {
+        let text = "the other side closed the connection during the TLS handshake";
+        self.break_off(Error::io(io::ErrorKind::ConnectionReset.into(), self.with_peer(text)));
     }
 
     /// The handshake is over, and what it had to send is sent.
@@ -379,6 +397,7 @@ impl TlsTransport {
         let opener = self.opener.take();
         if !self.made.get() {
             self.phase.set(Phase::Ended);
+            self.over.set(true);
         }
         self.stop_timer();
         self.inner().0.abandon();
@@ -415,10 +434,7 @@ impl PullSink for TlsTransport {
         let Some(event_loop) = self.event_loop() else { return false };
         self.input_ended.set(true);
         match self.phase.get() {
-            Phase::Handshake => {
-                let text = "the other side closed the connection during the TLS handshake";
-                self.break_off(Error::io(io::ErrorKind::ConnectionReset.into(), self.with_peer(text)));
-            }
+            Phase::Handshake => self.end_of_handshake(),
             Phase::Open => self.this().deliver(&event_loop),
             Phase::Closing => self.finish(),
             Phase::Ended => {}
@@ -456,8 +472,13 @@ impl PullSink for TlsTransport {
         if self.made.get() {
             Calls::notify(&self.this(), &event_loop, Notice::Lost(error.cloned()));
         } else {
+            self.over.set(true);
             self.calls.release();
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.over.get()
     }
 
     fn pause_writing(&self) {
@@ -495,7 +516,7 @@ impl IoHandler for TlsTransport {
                 self.delivery_queued.set(false);
                 self.deliver(event_loop);
             }
-            IoEvent::TimedOut => self.timed_out(),
+            IoEvent::TimedOut => self.timed_out(event_loop),
             IoEvent::Retry => Calls::retry(&self, event_loop),
             IoEvent::Made | IoEvent::Lost => {}
         }
@@ -546,5 +567,12 @@ impl Caller<AnyStreamProtocol> for TlsTransport {
         }
     }
 
-    fn ended(&self, _event_loop: &EventLoop) {}
+    fn ended(&self, _event_loop: &EventLoop) -> bool {
+        if self.calls.waits_for_layer() {
+            return false;
+        }
+        self.over.set(true);
+        self.inner().0.layer_ended();
+        true
+    }
 }

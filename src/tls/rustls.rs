@@ -53,6 +53,9 @@ struct RustlsSession<C> {
     closed: bool,
 }
 
+/// How much is kept of messages that are not whole, in bytes: they may have 64 KiB, and come in records of their own.
+const MOST_KEPT: usize = 128 << 10;
+
 /// What client and server have in common, which rustls gives two types.
 trait Connection {
     type Data;
@@ -104,6 +107,11 @@ impl<C: Connection> Session for RustlsSession<C> {
     fn process(&mut self, incoming: &mut [u8], plain: &mut [u8], outgoing: &mut Vec<u8>) -> Processed {
         let (mut processed, mut taken) = (Processed { plain: 0, closed: false, outcome: Ok(()) }, 0);
         loop {
+            if self.is_handshaking() && is_close_notify(&incoming[taken..]) {
+                // In clear, as anybody could have sent it; and the end of the connection is no more.
+                processed.closed = true;
+                break;
+            }
             let Some(status) = advance(&mut self.connection, self.closed, &mut incoming[taken..]) else {
                 let text = "what was received after this side had closed is not TLS";
                 processed.outcome = Err(Error::Ssl(text.into()));
@@ -131,6 +139,9 @@ impl<C: Connection> Session for RustlsSession<C> {
             if self.kept.is_empty() {
                 self.kept = Vec::new();
             }
+        }
+        if self.kept.len() > MOST_KEPT && processed.outcome.is_ok() {
+            processed.outcome = Err(Error::Ssl("a message of the handshake comes in too many pieces".into()));
         }
         processed
     }
@@ -243,6 +254,11 @@ impl<C: Connection> RustlsSession<C> {
     }
 }
 
+/// Whether a record in clear comes next that says that the other side sends no more.
+fn is_close_notify(incoming: &[u8]) -> bool {
+    matches!(incoming, [21, 3, _, 0, 2, _, 0, ..])
+}
+
 /// Whether this is a record with an alert: in clear, or of TLS 1.2, or as long as the two bytes of one are when TLS 1.3
 /// has encrypted them, and nothing else is.
 fn is_alert(record: &[u8]) -> bool {
@@ -250,7 +266,7 @@ fn is_alert(record: &[u8]) -> bool {
 }
 
 /// What comes next. `None` if rustls panics: in debug builds it takes it for a mistake of its own when something is wrong
-/// with what comes after our close alert, for which it has an alert no more.
+/// with what comes after our close alert, for which it has an alert no more. (Where panics abort, it aborts.)
 fn advance<'c, 'i, C: Connection>(
     connection: &'c mut C,
     closed: bool,

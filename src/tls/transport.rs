@@ -43,16 +43,16 @@ impl TlsTransport {
     fn tls_info(&self, info: TlsInfo) -> Option<ExtraValue> {
         Some(match info {
             TlsInfo::SslContext => Box::new(self.options.context.clone()),
-            TlsInfo::PeerCert => Box::new(self.look(|session| session.peer_certificates()).into_iter().next()?),
+            TlsInfo::PeerCert => Box::new(self.look(|session| session.peer_certificates())?.into_iter().next()?),
             TlsInfo::PeerCertChain => {
                 let chain = self.look(|session| session.peer_certificates());
-                Box::new(Some(chain).filter(|chain| !chain.is_empty())?)
+                Box::new(chain.filter(|chain| !chain.is_empty())?)
             }
-            TlsInfo::Cipher => Box::new(self.look(|session| session.cipher())?),
-            TlsInfo::SslVersion => Box::new(self.look(|session| session.cipher())?.protocol),
-            TlsInfo::AlpnProtocol => Box::new(self.look(|session| session.alpn_protocol())?),
-            TlsInfo::ServerHostname => Box::new(self.look(|session| session.server_hostname())?),
-            TlsInfo::SessionReused => Box::new(self.look(|session| session.is_resumed())),
+            TlsInfo::Cipher => Box::new(self.look(|session| session.cipher())??),
+            TlsInfo::SslVersion => Box::new(self.look(|session| session.cipher())??.protocol),
+            TlsInfo::AlpnProtocol => Box::new(self.look(|session| session.alpn_protocol())??),
+            TlsInfo::ServerHostname => Box::new(self.look(|session| session.server_hostname())??),
+            TlsInfo::SessionReused => Box::new(self.look(|session| session.is_resumed())?),
             TlsInfo::CloseNotify => Box::new(self.close_notify.get()),
         })
     }
@@ -220,8 +220,18 @@ impl RawTransport for TlsTransport {
             return Err(Error::Runtime("start_tls() on a transport that is closing".into()));
         }
         self.check_write("start_tls")?;
+        if self.calls.is_unmade() {
+            return Err(Error::Runtime("start_tls() before the protocol knows of its connection".into()));
+        }
         self.layered.set(true);
         Ok(self.calls.was_told_to_pause(self.writing_paused.get()))
+    }
+
+    fn layer_ended(&self) {
+        let Some(event_loop) = self.event_loop() else { return };
+        if self.phase.get() == Phase::Ended && self.ended(&event_loop) {
+            self.calls.release();
+        }
     }
 
     fn write_for_layer(&self, pieces: &[IoSlice<'_>], more: bool) -> Result<()> {

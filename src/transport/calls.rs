@@ -93,8 +93,9 @@ pub(crate) trait Caller<P: Callee>: IoHandler + 'static {
     fn notice_failed(&self, event_loop: &EventLoop, notice: &Notice, error: Error) {
         self.report(event_loop, notice.failure(), error);
     }
-    /// The protocol has been told that the connection is over; it is let go after this.
-    fn ended(&self, event_loop: &EventLoop);
+    /// The protocol has been told that the connection is over. Whether it may be let go: a layer may still have to tell
+    /// its own.
+    fn ended(&self, event_loop: &EventLoop) -> bool;
 }
 
 fn with_number(context: ExceptionContext, number: Option<RawFd>) -> ExceptionContext {
@@ -165,6 +166,11 @@ impl<P: Callee> Calls<P> {
         let waiting = self.waiting.borrow();
         let next = waiting.iter().find(|notice| matches!(notice, Notice::Pause | Notice::Resume));
         next.map_or(is_paused, |next| matches!(next, Notice::Resume))
+    }
+
+    /// Whether the protocol has yet to be told of its connection, because somebody else holds it.
+    pub(crate) fn is_unmade(&self) -> bool {
+        self.waiting.borrow().iter().any(|notice| matches!(notice, Notice::Made))
     }
 
     /// Lets go of the protocol.
@@ -252,10 +258,12 @@ impl<P: Callee> Calls<P> {
                 Called::Gone => return calls.waiting.borrow_mut().clear(),
             }
             if let Notice::Lost(_) = notice {
-                caller.ended(event_loop);
-                // Last, for the drop of a protocol is other people's code.
                 calls.retry.set(None);
-                return calls.release();
+                // Last, for the drop of a protocol is other people's code.
+                if caller.ended(event_loop) {
+                    calls.release();
+                }
+                return;
             }
         }
         if !calls.waiting.borrow().is_empty() && !calls.scheduled.replace(true) {

@@ -362,6 +362,9 @@ pub(crate) trait RawTransport {
     /// the protocol has been told to pause writing: what it has not been told yet, the layer is told.
     #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS is a layer"))]
     fn begin_layer(&self) -> Result<bool>;
+    /// The layer has told its protocol that the connection is over.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS is a layer"))]
+    fn layer_ended(&self);
     /// Writes for the layer, or for the one that sends a file; `more` as for [`write_vectored`](Self::write_vectored).
     fn write_for_layer(&self, pieces: &[IoSlice<'_>], more: bool) -> Result<()>;
     /// Ends a connection whose opener has gone: a protocol that has not heard of it never will.

@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     transport::{
         Transport,
-        calls::{Callee, Notice},
+        calls::{Callee, Calls, Notice},
         pull_sink::PullSink,
     },
 };
@@ -318,6 +318,13 @@ impl<P: BufferedProtocol> BufferedCell for RefCell<P> {
 
     fn type_name(&self) -> &'static str {
         type_name::<P>()
+    }
+}
+
+impl Calls<AnyStreamProtocol> {
+    /// Whether the protocol is a layer that has yet to tell its own protocol of the end.
+    pub(crate) fn waits_for_layer(&self) -> bool {
+        self.protocol().and_then(AnyStreamProtocol::into_sink).is_some_and(|sink| !sink.has_ended())
     }
 }
 

@@ -20,6 +20,9 @@ pub(crate) trait PullSink {
     /// Whether the transport stays open for writing.
     fn eof_received(&self) -> bool;
     fn connection_lost(&self, error: Option<&Error>);
+    /// Whether all that lies over it has been told, too. Until then the transport is kept, with its descriptor; it is told
+    /// by [`layer_ended`](crate::transport::RawTransport::layer_ended).
+    fn has_ended(&self) -> bool;
     fn pause_writing(&self);
     fn resume_writing(&self);
     /// Lets go of all that is other people's: the loop is closed.

@@ -10,6 +10,7 @@ use asyncio::{
 use super::{Record, Watchdog, transports::until};
 
 /// Makes a test of each function, on each selector.
+#[allow(unused_macros, reason = "each area uses a part of it")]
 macro_rules! on_each_selector {
     ($($test:ident)*) => {
         on_each_selector!(@ epoll $($test)*);

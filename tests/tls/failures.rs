@@ -18,10 +18,11 @@ use asyncio::{
         ClientConfig, RootCertStore,
         client::WebPkiServerVerifier,
         crypto::ring,
-        pki_types::{CertificateRevocationListDer, pem::PemObject},
+        pki_types::{CertificateRevocationListDer, UnixTime, pem::PemObject},
     },
 };
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use tracing::Level;
 
 use crate::{
     certificates::{self, Authority, Identity, authority, client_builder, localhost},
@@ -66,6 +67,9 @@ on_each_selector! {
     a_bad_certificate_of_a_client_is_refused_even_where_it_is_optional
     versions_that_do_not_meet_are_refused_by_both
     protocols_without_overlap_are_refused_by_both
+    a_refusal_names_whom_it_is_about
+    a_handshake_that_is_broken_off_names_the_other_side
+    alerts_have_words
 }
 
 /// A server whose protocols are counted as long as they are there.
@@ -606,9 +610,22 @@ fn a_certificate_out_of_its_time_is_refused(on: On) {
     for (version, _) in VERSIONS {
         let client = only(client_builder(), version).build().unwrap();
         let host = Some("localhost");
-        refused(&event_loop, &expired.server(), &client, host, &["certificate verify failed", "expired"]);
-        refused(&event_loop, &future.server(), &client, host, &["certificate verify failed", "not valid yet"]);
+        let reasons = ["certificate verify failed", "it expired ", " days ago (Expired)"];
+        refused(&event_loop, &expired.server(), &client, host, &reasons);
+        let reasons = ["certificate verify failed", "not valid yet, and will be in ", " days (NotValidYet)"];
+        refused(&event_loop, &future.server(), &client, host, &reasons);
     }
+    // How long ago it was is what a clock says.
+    let today = || UnixTime::now().as_secs() / (24 * 3600);
+    let then = date_time_ymd(2001, 2, 3).unix_timestamp().unsigned_abs() / (24 * 3600);
+    let before = today();
+    let met = meet(&event_loop, PairKind::Tcp, &certificates::client(), &expired.server());
+    let (_, text) = failure(met.client);
+    let told = (before..=today()).any(|day| text.contains(&format!("it expired {} days ago", day - then)));
+    assert!(told, "{text}");
+    let (kind, text) = failure(met.server);
+    assert_eq!(kind, ErrorKind::Ssl);
+    assert!(text.contains("it does not accept our certificate (alert CertificateExpired)"), "{text}");
 }
 
 /// TLS-010
@@ -799,12 +816,9 @@ fn a_server_that_speaks_no_tls_is_refused_with_that_reason(on: On) {
     let (error, _) = attempt.fails(&event_loop);
     assert_eq!(error.kind(), ErrorKind::Ssl);
     assert!(error.to_string().contains("HandshakeFailure"), "{error}");
-    // Anybody can say in clear that there is no more: it counts when it is so.
+    // One that says that there is no more is an end, though TCP goes on.
     let attempt = Attempt::new(&event_loop, PairKind::Tcp, Duration::from_secs(30));
     attempt.peer.send(&[0x15, 3, 3, 0, 2, 1, 0]);
-    event_loop.ticks(5);
-    assert!(!attempt.task.done());
-    attempt.peer.half_close();
     let (error, _) = attempt.fails(&event_loop);
     assert_eq!(io_kind(&error), Some(IoKind::ConnectionReset), "{error}");
 }
@@ -827,7 +841,7 @@ fn what_came_early_and_is_not_tls_is_refused_however_long_it_is(on: On) {
     let event_loop = on.event_loop();
     for size in [1, 100, 1 << 20] {
         let connected = crate::support::transports::connect(&event_loop, PairKind::Tcp.pair());
-        let upgrade = event_loop.start_tls(&connected.transport, &certificates::server()).early(vec![b'x'; size]);
+        let upgrade = event_loop.start_tls(&connected.transport, &certificates::server()).buffered(vec![b'x'; size]);
         let error = event_loop.fails(upgrade);
         assert!(error.kind() == ErrorKind::Ssl && error.to_string().contains("is not TLS"), "{error}");
         event_loop.until(|| connected.log.lost());
@@ -932,9 +946,10 @@ fn a_client_without_the_certificate_that_is_required_is_refused(on: On) {
     for (version, _) in VERSIONS {
         let client = only(client_builder(), version).build().unwrap();
         let server = asking(VerifyMode::Required);
+        let alert = "it demands a certificate of ours (alert CertificateRequired)";
         for kind in [PairKind::Tcp, PairKind::Unix] {
             let met = meet(&event_loop, kind, &client, &server);
-            refused_by_server(&event_loop, version, met, "certificate required", &["CertificateRequired"]);
+            refused_by_server(&event_loop, version, met, "certificate required", &[alert]);
         }
         // A server that listens tells nobody but the log, and goes on.
         let watched = Watched::new(&event_loop, &server);
@@ -960,9 +975,10 @@ fn a_bad_certificate_of_a_client_is_refused_even_where_it_is_optional(on: On) {
     let servers_only = authority().issue_as(&["somebody"], |params| {
         params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
     });
+    let unknown = "it does not trust who issued our certificate (alert UnknownCA)";
     let cases = [
-        (stranger, "not issued by anybody who is trusted", ["UnknownCA", "UnknownCa"]),
-        (expired, "expired", ["CertificateExpired"; 2]),
+        (stranger, "not issued by anybody who is trusted", [unknown; 2]),
+        (expired, "expired", ["it does not accept our certificate (alert CertificateExpired)"; 2]),
         (servers_only, "usage", ["UnsupportedCertificate", "BadCertificate"]),
     ];
     for (version, _) in VERSIONS {
@@ -996,8 +1012,9 @@ fn protocols_without_overlap_are_refused_by_both(on: On) {
     for (version, _) in VERSIONS {
         let client = only(client_builder(), version).set_alpn_protocols(["http/1.1"]).build().unwrap();
         let met = meet(&event_loop, PairKind::Tcp, &client, &server);
+        let alert = "no protocol in common, of ALPN (alert NoApplicationProtocol)";
         // No handshake is over: versions make no difference.
-        refused_by_server(&event_loop, TlsVersion::V1_2, met, "protocol", &["NoApplicationProtocol"]);
+        refused_by_server(&event_loop, TlsVersion::V1_2, met, "protocol", &[alert]);
     }
     // Without an offer there is nothing to disagree about.
     let watched = Watched::new(&event_loop, &server);
@@ -1005,4 +1022,133 @@ fn protocols_without_overlap_are_refused_by_both(on: On) {
     let connecting = event_loop.create_connection(|| Recorder::new(&Log::default()), watched.address).ssl(&client);
     assert_eq!(event_loop.fails(connecting.server_hostname("localhost")).kind(), ErrorKind::Ssl);
     watched.serves_on_and_ends(&event_loop, &certificates::client());
+}
+
+/// How an error says whom it is about, at the client of who has this socket.
+fn whom(peer: &Peer) -> String {
+    let address = peer.0.local_addr().unwrap();
+    match (address.as_socket(), address.as_pathname()) {
+        (Some(address), _) => format!(" [localhost, {address}]"),
+        (None, Some(path)) => format!(" [localhost, {}]", path.display()),
+        (None, None) => " [localhost]".to_owned(),
+    }
+}
+
+/// TLS-010, TLS-012
+fn a_refusal_names_whom_it_is_about(on: On) {
+    let event_loop = on.event_loop();
+    let stranger = Authority::new("a stranger").issue(&["localhost"]).server();
+    let refusal = |kind: PairKind, client: &SslContext, name: Option<&str>| {
+        let Pair { ours, peer } = kind.pair();
+        let whom = whom(&peer);
+        let plain = || Recorder::new(&Log::default());
+        let mut connecting = event_loop.create_connection(plain, ()).sock(ours).ssl(client);
+        if let Some(name) = name {
+            connecting = connecting.server_hostname(name);
+        }
+        let accepting = event_loop.connect_accepted_socket(plain, peer.0).ssl(&stranger);
+        let both = futures::future::join(connecting.into_future(), accepting.into_future());
+        let (client, server) = event_loop.run(async { Ok(both.await) });
+        assert!(server.is_err());
+        (failure(client.map(drop)), whom)
+    };
+    let client = certificates::client();
+    for kind in [PairKind::Tcp, PairKind::Unix, PairKind::Socketpair] {
+        let ((kind, text), whom) = refusal(kind, &client, Some("localhost"));
+        assert_eq!(kind, ErrorKind::Ssl);
+        assert!(text.starts_with("TLS handshake failed: certificate verify failed: "), "{text}");
+        assert!(text.ends_with(&whom), "{text:?} does not say {whom:?}");
+    }
+    // Whose name nobody knows is known by its address, if it has one.
+    let nameless = client_builder().dangerous_disable_hostname_check().build().unwrap();
+    let ((_, text), whom) = refusal(PairKind::Tcp, &nameless, None);
+    assert!(text.ends_with(&whom.replace("localhost, ", "")), "{text:?} does not say {whom:?}");
+    let ((_, text), _) = refusal(PairKind::Socketpair, &nameless, None);
+    assert!(!text.contains('['), "{text}");
+
+    // A server tells its log whom it has refused.
+    let watched = Watched::new(&event_loop, &certificates::server());
+    let (address, records) = logs(|| {
+        let mut socket = TcpStream::connect(watched.address).unwrap();
+        socket.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        let address = socket.local_addr().unwrap();
+        read_to_the_end(&event_loop, socket);
+        event_loop.until(|| watched.alive.get() == 0);
+        address
+    });
+    let end = format!("what was received is not TLS (InvalidContentType) [{address}]");
+    let debug = records.iter().filter(|(level, text)| *level == Level::DEBUG && text.ends_with(&end));
+    assert_eq!(debug.count(), 1, "{records:?}");
+    watched.serves_on_and_ends(&event_loop, &certificates::client());
+}
+
+/// TLS-005, TLS-006, TLS-008
+fn a_handshake_that_is_broken_off_names_the_other_side(on: On) {
+    let (event_loop, clock) = on.virtual_loop();
+    let limit = Duration::from_millis(200);
+    for kind in [PairKind::Tcp, PairKind::Unix, PairKind::Socketpair] {
+        for silent in [true, false] {
+            let attempt = Attempt::new(&event_loop, kind, limit);
+            let whom = whom(&attempt.peer);
+            if silent {
+                clock.advance(limit);
+            } else {
+                attempt.peer.half_close();
+            }
+            let text = attempt.fails(&event_loop).0.to_string();
+            assert!(text.contains("handshake") && text.contains(&whom), "{text:?} does not say {whom:?}");
+        }
+    }
+    let attempt = Attempt::new(&event_loop, PairKind::Tcp, limit);
+    let whom = whom(&attempt.peer);
+    attempt.peer.reset();
+    let error = event_loop.fails(attempt.task);
+    assert_eq!(io_kind(&error), Some(IoKind::ConnectionReset));
+    assert!(error.to_string().contains(&whom), "{error} does not say {whom:?}");
+    // At a server it is the log that hears of it.
+    for silent in [true, false] {
+        let watched = Watched::with_limit(&event_loop, &certificates::server(), limit);
+        let (address, records) = logs(|| {
+            let socket = TcpStream::connect(watched.address).unwrap();
+            let address = socket.local_addr().unwrap();
+            event_loop.until(|| watched.alive.get() == 1);
+            event_loop.ticks(3);
+            if silent {
+                clock.advance(limit);
+            } else {
+                socket.shutdown(std::net::Shutdown::Write).unwrap();
+            }
+            read_to_the_end(&event_loop, socket);
+            event_loop.until(|| watched.alive.get() == 0);
+            address
+        });
+        let end = format!(" [{address}]");
+        let debug = records.iter().filter(|(level, text)| *level == Level::DEBUG && text.contains(&end));
+        assert_eq!(debug.count(), 1, "{records:?}");
+        watched.serves_on_and_ends(&event_loop, &certificates::client());
+    }
+}
+
+/// TLS-010
+fn alerts_have_words(on: On) {
+    let event_loop = on.event_loop();
+    let alerts = [
+        (40, "nothing in common, such as a cipher suite (alert HandshakeFailure)"),
+        (42, "it does not accept our certificate (alert BadCertificate)"),
+        (48, "it does not trust who issued our certificate (alert UnknownCA)"),
+        (49, "it does not accept our certificate (alert AccessDenied)"),
+        (70, "no version of TLS in common (alert ProtocolVersion)"),
+        (80, "alert InternalError"),
+        (112, "it has no certificate for this name (alert UnrecognisedName)"),
+        (116, "it demands a certificate of ours (alert CertificateRequired)"),
+        (120, "no protocol in common, of ALPN (alert NoApplicationProtocol)"),
+    ];
+    for (number, words) in alerts {
+        let attempt = Attempt::new(&event_loop, PairKind::Socketpair, Duration::from_secs(30));
+        attempt.peer.send(&[0x15, 3, 3, 0, 2, 2, number]);
+        let (error, _) = attempt.fails(&event_loop);
+        assert_eq!(error.kind(), ErrorKind::Ssl);
+        let text = format!("TLS handshake failed: the other side gave up: {words} [localhost]");
+        assert_eq!(error.to_string(), text);
+    }
 }

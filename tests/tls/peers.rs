@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     future::{Future, IntoFuture},
     io::{self, Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::fd::OwnedFd,
     pin::Pin,
     rc::Rc,

@@ -889,7 +889,7 @@ fn a_handshake_that_began_early(on: On) {
                 if at_once {
                     clear.peer.send_sealed(late);
                 }
-                let starting = clear.start_tls(&event_loop).early(early);
+                let starting = clear.start_tls(&event_loop).buffered(early);
                 let task = event_loop.create_task(starting.into_future());
                 event_loop.ticks(3);
                 if !at_once {
@@ -937,7 +937,7 @@ fn what_comes_early_and_is_not_tls_is_never_delivered(on: On) {
                 2 => [&hello[..], b"DELETE everything\r\n"].concat(),
                 _ => pattern(1 << 20),
             };
-            let task = event_loop.create_task(clear.start_tls(&event_loop).early(early).into_future());
+            let task = event_loop.create_task(clear.start_tls(&event_loop).buffered(early).into_future());
             event_loop.until(|| {
                 clear.peer.turn();
                 task.done()
