@@ -284,6 +284,18 @@ impl TlsTransport {
         self.break_off(Error::io(io::ErrorKind::ConnectionReset.into(), self.with_peer(text)));
     }
 
+    /// An error of the system, with whom it is about; others say so already.
+    fn of_handshake(&self, error: &Error) -> Error {
+        match error {
+            Error::Io(it) if it.context().is_none() => {
+                let source = it.io_error();
+                let source = source.raw_os_error().map_or_else(|| source.kind().into(), io::Error::from_raw_os_error);
+                Error::io(source, self.with_peer("the connection broke during the TLS handshake"))
+            }
+            error => error.clone(),
+        }
+    }
+
     /// The handshake is over, and what it had to send is sent.
     fn established(&self, event_loop: &EventLoop) {
         self.stop_timer();
@@ -458,10 +470,12 @@ impl PullSink for TlsTransport {
             error = None;
             self.tell_end();
         }
+        let named = error.filter(|_| during == Phase::Handshake).map(|error| self.of_handshake(error));
+        let error = named.as_ref().or(error);
         if let Some(opener) = self.opener.take() {
             let error = error.cloned().unwrap_or_else(|| {
                 let text = "the connection was closed during the TLS handshake";
-                Error::io(io::ErrorKind::ConnectionAborted.into(), text)
+                Error::io(io::ErrorKind::ConnectionAborted.into(), self.with_peer(text))
             });
             // It may be cancelled.
             let _ = opener.set_exception(error);
