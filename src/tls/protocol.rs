@@ -259,6 +259,7 @@ impl TlsTransport {
                 (Phase::Handshake, Error::Ssl(text)) => {
                     Error::Ssl(self.with_peer(&format!("TLS handshake failed: {text}")).into())
                 }
+                (_, Error::Ssl(text)) => Error::Ssl(self.with_peer(&text).into()),
                 (_, error) => error,
             };
             return self.break_off(error);
