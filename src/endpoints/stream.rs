@@ -876,6 +876,13 @@ impl RawTransport for StreamEndpoint {
         Ok(self.calls.was_told_to_pause(self.is_write_paused()))
     }
 
+    fn hand_on(&self, layer: Transport) {
+        if let Some((attached, key)) = self.attached.take() {
+            attached.replace(key, layer);
+            self.attached.set(Some((attached, key)));
+        }
+    }
+
     fn layer_ended(&self) {
         let Some(event_loop) = self.event_loop() else { return };
         if self.losing.get() && self.ended(&event_loop) {

@@ -179,8 +179,10 @@ impl IntoFuture for StartTls {
             let tls = TlsTransport::new(&event_loop, options, protocol, Some(opener.clone()))?;
             // A future that holds its loop would keep it alive.
             drop(event_loop);
-            tls.take_over(transport, &buffered)?;
-            let mut unclaimed = Unclaimed(Some(Transport(tls)));
+            tls.take_over(transport)?;
+            let mut unclaimed = Unclaimed(Some(Transport(tls.clone())));
+            tls.start(&buffered);
+            drop(tls);
             opener.await?;
             Ok(unclaimed.0.take().expect("nobody else takes it"))
         })

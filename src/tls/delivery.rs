@@ -61,6 +61,7 @@ impl TlsTransport {
     ) -> io::Result<usize> {
         let callback = Cell::new("data_received");
         let mut received = None;
+        let mut refused = false;
         let called = Calls::call(self, event_loop, |protocol| {
             // What it was told just before, late, has made it pause or close.
             if !self.delivers() {
@@ -76,6 +77,7 @@ impl TlsTransport {
             // Should the protocol panic, what it was given counts as delivered.
             let delivered = self.deliver_to(protocol, decrypted, &callback);
             if let Delivered::Some(count) = delivered {
+                refused = count == 0;
                 self.undelivered.borrow_mut().extend_from_slice(&decrypted[count..]);
             }
             Ok(delivered)
@@ -104,7 +106,13 @@ impl TlsTransport {
         }
         self.go_on(processed);
         if !self.undelivered.borrow().is_empty() {
-            self.deliver(event_loop);
+            if refused {
+                // By a layer over this one, which is to have its next attempt in another turn.
+                self.queue_delivery(event_loop);
+                self.update_reading();
+            } else {
+                self.deliver(event_loop);
+            }
         }
         Ok(count)
     }

@@ -127,18 +127,23 @@ impl TlsTransport {
         self.inner().0.set_write_buffer_limits(Some(HIGH_WATER_SSL), None)
     }
 
-    /// As [`lay_over`](Self::lay_over) for a transport that its protocol knows already: it takes its place there, and is
-    /// given first what was `buffered` over it.
-    pub(crate) fn take_over(self: &Rc<Self>, inner: Transport, buffered: &[u8]) -> Result<()> {
+    /// As [`lay_over`](Self::lay_over) for a transport that its protocol knows already: it takes its place there.
+    /// [`start`](Self::start) comes next.
+    pub(crate) fn take_over(self: &Rc<Self>, inner: Transport) -> Result<()> {
         self.writing_paused.set(inner.0.begin_layer()?);
         self.inner.set(inner.clone()).unwrap_or_else(|_| unreachable!("it is laid over one transport"));
         self.made.set(true);
         inner.0.set_protocol(AnyStreamProtocol::of_sink(self.clone()))?;
+        inner.0.hand_on(Transport(self.clone()));
         // Now that it is this who is told to pause, and can tell to go on.
-        inner.0.set_write_buffer_limits(Some(HIGH_WATER_SSL), None)?;
+        inner.0.set_write_buffer_limits(Some(HIGH_WATER_SSL), None)
+    }
+
+    /// Begins the handshake with what was `buffered` over the transport under it.
+    pub(crate) fn start(&self, buffered: &[u8]) {
         self.connection_made();
         let mut left = buffered;
-        while !left.is_empty() && self.phase.get() != Phase::Ended && !inner.is_closing() {
+        while !left.is_empty() && self.phase.get() != Phase::Ended && !self.inner().is_closing() {
             let taken = self.readable(&mut |memory| {
                 let count = left.len().min(memory.len());
                 memory[..count].copy_from_slice(&left[..count]);
@@ -146,8 +151,7 @@ impl TlsTransport {
             });
             left = &left[taken.unwrap_or(left.len())..];
         }
-        inner.resume_reading();
-        Ok(())
+        self.inner().resume_reading();
     }
 
     pub(super) fn this(&self) -> Rc<Self> {
@@ -225,6 +229,18 @@ impl TlsTransport {
         }
     }
 
+    /// Ends the connection with what the session found.
+    pub(super) fn session_failed(&self, error: Error) {
+        let error = match (self.phase.get(), error) {
+            (Phase::Handshake, Error::Ssl(text)) => {
+                Error::Ssl(self.with_peer(&format!("TLS handshake failed: {text}")).into())
+            }
+            (_, Error::Ssl(text)) => Error::Ssl(self.with_peer(&text).into()),
+            (_, error) => error,
+        };
+        self.break_off(error);
+    }
+
     /// Ends the connection with an error, which goes to whoever waits for it or to the protocol.
     pub(super) fn break_off(&self, error: Error) {
         self.undelivered.borrow_mut().clear();
@@ -255,14 +271,7 @@ impl TlsTransport {
     pub(super) fn go_on(&self, processed: Processed) {
         let Some(event_loop) = self.event_loop() else { return };
         if let Err(error) = processed.outcome {
-            let error = match (self.phase.get(), error) {
-                (Phase::Handshake, Error::Ssl(text)) => {
-                    Error::Ssl(self.with_peer(&format!("TLS handshake failed: {text}")).into())
-                }
-                (_, Error::Ssl(text)) => Error::Ssl(self.with_peer(&text).into()),
-                (_, error) => error,
-            };
-            return self.break_off(error);
+            return self.session_failed(error);
         }
         if processed.closed {
             self.close_notify.set(true);
@@ -464,9 +473,16 @@ impl PullSink for TlsTransport {
         }
         let Some(event_loop) = self.event_loop() else { return };
         self.undelivered.take();
-        let broken_pipe = |error: &Error| error.io_error().is_some_and(|it| it.kind() == io::ErrorKind::BrokenPipe);
+        let is_of_leaving = |error: &Error| {
+            error.io_error().is_some_and(|error| match error.kind() {
+                io::ErrorKind::BrokenPipe => true,
+                // By which the system answers for a peer that did not read all, such as tickets.
+                io::ErrorKind::ConnectionReset => self.close_notify.get(),
+                _ => false,
+            })
+        };
         let mut error = error;
-        if self.left_alone.get() && error.is_some_and(broken_pipe) {
+        if self.left_alone.get() && error.is_some_and(is_of_leaving) {
             // The other side has ended as well, and nothing is lost by that.
             error = None;
             self.tell_end();

@@ -35,13 +35,13 @@ pub(super) fn nobody() -> ServerName<'static> {
 pub(super) fn connect(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Box<dyn Session>> {
     let hostname = (name != nobody()).then(|| name.to_str().into_owned());
     let connection = UnbufferedClientConnection::new(config, name).map_err(|error| ssl_error(&error))?;
-    Ok(Box::new(RustlsSession { connection, hostname, kept: Vec::new(), closed: false }))
+    Ok(Box::new(RustlsSession { connection, hostname, kept: Vec::new(), closed: false, failed: None }))
 }
 
 /// The end that accepts.
 pub(super) fn accept(config: Arc<ServerConfig>) -> Result<Box<dyn Session>> {
     let connection = UnbufferedServerConnection::new(config).map_err(|error| ssl_error(&error))?;
-    Ok(Box::new(RustlsSession { connection, hostname: None, kept: Vec::new(), closed: false }))
+    Ok(Box::new(RustlsSession { connection, hostname: None, kept: Vec::new(), closed: false, failed: None }))
 }
 
 struct RustlsSession<C> {
@@ -51,6 +51,8 @@ struct RustlsSession<C> {
     kept: Vec<u8>,
     /// Set when our close alert is made; never cleared.
     closed: bool,
+    /// What was wrong with what was received: rustls must not be asked again.
+    failed: Option<Error>,
 }
 
 /// How much is kept of messages that are not whole, in bytes: they may have 64 KiB, and come in records of their own.
@@ -133,6 +135,10 @@ impl<C: Connection> Session for RustlsSession<C> {
                 }
             }
         }
+        if processed.closed {
+            // What follows means nothing.
+            taken = incoming.len();
+        }
         if taken < incoming.len() || !self.kept.is_empty() {
             self.kept.clear();
             self.kept.extend_from_slice(&incoming[taken..]);
@@ -143,10 +149,14 @@ impl<C: Connection> Session for RustlsSession<C> {
         if self.kept.len() > MOST_KEPT && processed.outcome.is_ok() {
             processed.outcome = Err(Error::Ssl("a message of the handshake comes in too many pieces".into()));
         }
+        self.failed = processed.outcome.as_ref().err().cloned();
         processed
     }
 
     fn encrypt(&mut self, data: &[u8], out: &mut [u8]) -> Result<Encrypted> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         let mut taken = data.len();
         let mut made = 0;
         loop {
@@ -176,6 +186,9 @@ impl<C: Connection> Session for RustlsSession<C> {
 
     fn close_notify(&mut self, outgoing: &mut Vec<u8>) {
         self.closed = true;
+        if self.failed.is_some() {
+            return;
+        }
         loop {
             let UnbufferedStatus { discard, state } = self.connection.process(&mut self.kept);
             let more = match state {

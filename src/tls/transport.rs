@@ -13,7 +13,7 @@ use crate::{
     event_loop::owned::IoHandler,
     tls::{protocol::TlsTransport, state::Phase},
     transport::{
-        RawTransport, SendfileMode,
+        RawTransport, SendfileMode, Transport,
         calls::Caller,
         extra_info::{ExtraName, ExtraValue, TlsInfo},
         protocol::AnyStreamProtocol,
@@ -92,8 +92,12 @@ impl RawTransport for TlsTransport {
     }
 
     fn resume_reading(&self) {
-        if self.is_closing() || !self.paused.replace(false) {
+        if self.is_closing() {
             return;
+        }
+        if !self.paused.replace(false) {
+            // Somebody may have paused the transport under it by a handle from before.
+            return self.update_reading();
         }
         // What waits is delivered from the ready queue, never from inside of this call.
         if let Some(event_loop) = self.event_loop() {
@@ -227,6 +231,10 @@ impl RawTransport for TlsTransport {
         Ok(self.calls.was_told_to_pause(self.writing_paused.get()))
     }
 
+    fn hand_on(&self, layer: Transport) {
+        self.inner().0.hand_on(layer);
+    }
+
     fn layer_ended(&self) {
         let Some(event_loop) = self.event_loop() else { return };
         if self.phase.get() == Phase::Ended && self.ended(&event_loop) {
@@ -239,7 +247,7 @@ impl RawTransport for TlsTransport {
             return Ok(());
         }
         if let Err(error) = self.write_pieces(pieces) {
-            self.break_off(error);
+            self.session_failed(error);
             return Ok(());
         }
         if !more {

@@ -362,6 +362,9 @@ pub(crate) trait RawTransport {
     /// the protocol has been told to pause writing: what it has not been told yet, the layer is told.
     #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS is a layer"))]
     fn begin_layer(&self) -> Result<bool>;
+    /// What this belongs to, such as a server, is to close the `layer` from now on.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS is a layer"))]
+    fn hand_on(&self, layer: Transport);
     /// The layer has told its protocol that the connection is over.
     #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS is a layer"))]
     fn layer_ended(&self);

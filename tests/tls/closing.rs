@@ -35,6 +35,9 @@ on_each_selector! {
     after_the_peer_has_closed_writes_are_nothing
     a_reset_is_the_error_of_the_loss
     what_is_no_tls_is_the_error_of_the_loss
+    what_is_done_with_what_came_before_the_garbage_is_no_panic
+    what_comes_behind_the_close_alert_is_nothing
+    a_peer_that_goes_without_having_read_its_tickets_is_no_failure
     what_came_before_the_garbage_is_delivered
     panics_where_data_is_received_are_fatal
     a_panic_in_connection_made_is_fatal
@@ -489,6 +492,56 @@ fn what_is_no_tls_is_the_error_of_the_loss(on: On) {
         peer.send_sealed(&sealed);
         event_loop.until(|| log.lost());
         assert_eq!(log.take(), [Made, Lost(Some(ErrorKind::Ssl))], "{way:?}");
+    }
+}
+
+/// TLS-028: a session that has failed is not asked again, by whatever the protocol does with what was right.
+fn what_is_done_with_what_came_before_the_garbage_is_no_panic(on: On) {
+    let event_loop = on.event_loop();
+    for way in ways() {
+        for closes in [false, true] {
+            let answer = move |transport: &Transport, data: &[u8]| match closes {
+                false => transport.write(data),
+                true => transport.close(),
+            };
+            let Ends { log, mut peer, .. } = way.connect_with(&event_loop, |recorder| recorder.on_data(answer));
+            let right = peer.seal(b"right");
+            let mut wrong = peer.seal(b"wrong");
+            *wrong.last_mut().unwrap() ^= 1;
+            peer.send_sealed(&[right, wrong].concat());
+            event_loop.until(|| log.lost());
+            assert_eq!(log.take(), [Made, Data(5), Lost(Some(ErrorKind::Ssl))], "{way:?}");
+            assert!(log.error().unwrap().to_string().contains('[') || way.kind != PairKind::Tcp);
+        }
+    }
+}
+
+/// TLS-014: it is over with the close alert, whatever comes behind it.
+fn what_comes_behind_the_close_alert_is_nothing(on: On) {
+    let event_loop = on.event_loop();
+    for way in ways() {
+        let Ends { log, mut peer, .. } = way.connect(&event_loop);
+        let sealed = [peer.seal(b"last"), peer.seal_close_notify(), pattern(200_000)].concat();
+        peer.send_sealed(&sealed);
+        event_loop.until(|| {
+            peer.flush();
+            log.lost()
+        });
+        assert_eq!(log.joined()[..3], [Made, Data(4), Eof], "{way:?}");
+        assert!(log.error().is_none_or(|_| is_reset(&log)), "{:?}", log.error());
+    }
+}
+
+/// TLS-013: a peer that never reads is answered by the system with a reset, which is not ours to report.
+fn a_peer_that_goes_without_having_read_its_tickets_is_no_failure(on: On) {
+    let event_loop = on.event_loop();
+    for way in ways() {
+        let Ends { log, mut peer, .. } = way.connect(&event_loop);
+        let sealed = [peer.seal(b"last"), peer.seal_close_notify()].concat();
+        peer.send_sealed(&sealed);
+        drop(peer);
+        event_loop.until(|| log.lost());
+        assert_eq!(log.take(), [Made, Data(4), Eof, Lost(None)], "{way:?}");
     }
 }
 

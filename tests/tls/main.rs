@@ -8,6 +8,7 @@ mod peers;
 
 mod closing;
 mod contexts;
+mod endings;
 mod failures;
 mod flow;
 mod handshake;
@@ -16,7 +17,11 @@ mod layers;
 mod servers;
 mod start_tls;
 
-use std::{net::SocketAddr, rc::Rc};
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use asyncio::{Server, StreamProtocol, Transport};
 use support::{
@@ -77,5 +82,19 @@ impl Connected {
         listening.close();
         let server = ends.borrow_mut().take().unwrap();
         Connected { client, client_log, server, server_log }
+    }
+}
+
+impl TestLoop {
+    /// The loop must have nothing to do: a wait for the system lasts as long as it may.
+    #[track_caller]
+    fn sleeps(&self) {
+        const WAIT: Duration = Duration::from_millis(20);
+        let sleeps = || {
+            let begin = Instant::now();
+            self.event_loop.run_once(WAIT).unwrap() == 0 && begin.elapsed() >= WAIT
+        };
+        // What was on its way may come first.
+        assert!((0..40).any(|_| sleeps()), "the loop does not come to rest");
     }
 }

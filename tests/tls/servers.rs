@@ -47,6 +47,7 @@ on_each_selector! {
     closing_leaves_connections_and_handshakes
     a_handshake_is_waited_for
     clients_are_closed_in_order
+    clients_that_were_encrypted_later_are_closed_in_order
     what_clients_are_to_get_comes_before_the_alert
     clients_are_aborted
     shutting_down_gives_a_grace
@@ -623,6 +624,53 @@ fn clients_are_closed_in_order(on: On) {
         }
         assert_eq!(logs[3].items(), [], "it never knew");
         assert!(has_ended(&silent[0]));
+    }
+}
+
+/// SRV-023, for those that were encrypted later, once and once more.
+fn clients_that_were_encrypted_later_are_closed_in_order(on: On) {
+    let event_loop = on.event_loop();
+    for ends_it in ["close_clients", "abort_clients"] {
+        let (log, ends) = (Log::default(), Record::default());
+        let (recorded, made) = (log.clone(), ends.clone());
+        let factory = move || {
+            let made = made.clone();
+            Recorder::new(&recorded).on_made(move |transport| made.push(transport.clone()))
+        };
+        let server = event_loop.run(event_loop.create_server(factory, ("127.0.0.1", 0)));
+        let address = server.sockets()[0].address().as_inet().unwrap();
+        let way = ways().into_iter().find(|way| way.ours == Side::Server && way.version == TlsVersion::V1_3).unwrap();
+        let mut client = way.peer(Peer::new(TcpStream::connect(address).unwrap()));
+        event_loop.until(|| ends.len() == 1);
+        let starting = event_loop.start_tls(&ends.items()[0], &certificates::server());
+        let task = event_loop.create_task(starting.into_future());
+        event_loop.until(|| {
+            client.turn();
+            task.done() && !client.connection.is_handshaking()
+        });
+        let transport = event_loop.run(task);
+        transport.write(b"last words");
+        server.close();
+        if ends_it == "close_clients" {
+            server.close_clients();
+            assert!(transport.is_closing());
+            event_loop.until(|| {
+                client.turn();
+                client.close_notify
+            });
+            assert_eq!(client.received, b"last words");
+            assert!(!log.lost());
+            let alert = client.seal_close_notify();
+            client.send_sealed(&alert);
+            event_loop.run(server.wait_closed());
+            event_loop.ticks(2);
+            assert_eq!(log.items(), [Told::Made, Told::Eof, Told::Lost(None)]);
+        } else {
+            server.abort_clients();
+            event_loop.run(server.wait_closed());
+            event_loop.ticks(2);
+            assert_eq!(log.items(), [Told::Made, Told::Lost(None)]);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     future::Future as StdFuture,
+    mem,
     os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
@@ -245,6 +246,11 @@ impl ServerCore {
 }
 
 impl Attached for ServerCore {
+    fn replace(&self, key: usize, layer: Transport) {
+        let before = self.clients.borrow_mut().get_mut(key).map(|place| mem::replace(place, layer));
+        drop(before);
+    }
+
     fn detach(&self, key: usize) {
         let was_full = self.is_full();
         let client = self.clients.borrow_mut().try_remove(key);
