@@ -30,6 +30,7 @@ on_each_selector! {
     a_connection_has_as_many_layers_as_one_likes
     a_buffered_protocol_with_little_memory_over_two_layers
     a_paused_outer_layer_holds_back_both
+    a_protocol_that_is_held_shortly_is_called_later
     the_outer_layer_pauses_who_writes
     data_in_the_last_message_of_the_outer_handshake
     closing_the_outer_layer_closes_both_in_order
@@ -276,6 +277,25 @@ fn a_paused_outer_layer_holds_back_both(on: On) {
         assert!(logs[0].received() == data);
         outer[0].close();
         layered.until_lost(&event_loop);
+    }
+}
+
+/// A protocol that somebody holds for one iteration is called in the next, as without layers.
+fn a_protocol_that_is_held_shortly_is_called_later(on: On) {
+    let event_loop = on.event_loop();
+    for way in ways() {
+        let layered = Layered::open(&event_loop, way);
+        event_loop.ticks(3);
+        let protocol = layered.outer[1].get_protocol::<Recorder>().unwrap();
+        let held = protocol.borrow_mut();
+        layered.outer[0].write(b"x");
+        event_loop.ticks(1);
+        drop(held);
+        event_loop.until(|| layered.logs[1].received() == b"x");
+        drop(protocol);
+        layered.outer[0].close();
+        layered.until_lost(&event_loop);
+        assert_eq!(layered.logs[1].items(), [Told::Made, Told::Data(1), Told::Eof, Told::Lost(None)], "{way:?}");
     }
 }
 
