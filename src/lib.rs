@@ -334,9 +334,10 @@ pub use crate::{
         context::SslContext,
         context_builder::{SslContextBuilder, TlsVersion, VerifyMode},
         extra_info::{
-            ALPN_PROTOCOL, CIPHER, CLOSE_NOTIFY, Cipher, PEERCERT, PEERCERT_CHAIN, SERVER_HOSTNAME, SESSION_REUSED,
+            ALPN_PROTOCOL, CIPHER, CLOSE_NOTIFY, PEERCERT, PEERCERT_CHAIN, SERVER_HOSTNAME, SESSION_REUSED,
             SSL_VERSION, SSLCONTEXT,
         },
+        session::Cipher,
     },
 };
 

@@ -765,7 +765,7 @@ impl RawTransport for StreamEndpoint {
     }
 
     fn set_protocol(&self, protocol: AnyStreamProtocol) -> Result<()> {
-        if self.layered.get() && !protocol.is_sink() {
+        if self.layered.get() && !protocol.is_sink() && self.calls.protocol().is_some() {
             let text = format!("Cannot call set_protocol() on {}: start_tls() has taken it over", self.describe());
             return Err(Error::Runtime(text.into()));
         }

@@ -1,12 +1,12 @@
 //! The configuration of TLS connections.
 
-use std::{fmt, net::Ipv6Addr, path::Path, sync::Arc, time::Duration};
+use std::{fmt, net::Ipv6Addr, sync::Arc, time::Duration};
 
 use ::rustls::{ClientConfig, ServerConfig, pki_types::ServerName};
 
 use crate::{
     error::{Error, Result},
-    tls::{context_builder::SslContextBuilder, rustls, session::Session},
+    tls::{rustls, session::Session},
 };
 
 /// The configuration of TLS connections: whom to trust, what to show, what to speak. A cheap handle; clones share it,
@@ -14,7 +14,7 @@ use crate::{
 ///
 /// One is for clients or for servers, never for both. It goes to the setter `ssl` of what opens connections and
 /// servers, and to [`start_tls`](crate::EventLoop::start_tls). rustls does the work: TLS 1.2 and 1.3, and nothing that
-/// is known to be unsafe. Where the [builder](SslContextBuilder) does not go far enough (certificates by name,
+/// is known to be unsafe. Where the [builder](crate::SslContextBuilder) does not go far enough (certificates by name,
 /// revocation lists, keys in hardware), make a configuration of [rustls](crate::rustls) and turn it into this with
 /// `From`.
 ///
@@ -25,7 +25,7 @@ use crate::{
 ///
 /// # Examples
 ///
-/// A client that trusts whom the system trusts. [`SslContextBuilder`] shows one with a server of its own.
+/// A client that trusts whom the system trusts. [`SslContextBuilder`](crate::SslContextBuilder) shows one with a server of its own.
 ///
 /// ```no_run
 /// # struct Ignore;
@@ -60,55 +60,6 @@ pub(super) enum Side {
 }
 
 impl SslContext {
-    /// For clients that trust whom this system trusts.
-    ///
-    /// The authorities' certificates are read once, at this call, from where this system keeps them (on Linux, where
-    /// OpenSSL finds them); the environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. Keep the context
-    /// and use it for all connections: to read them takes milliseconds.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Ssl`] if there are none, as in many small containers: install the system's package `ca-certificates`,
-    /// or say whom to trust by [`SslContextBuilder::load_verify_locations`].
-    ///
-    /// asyncio: `ssl.create_default_context()`.
-    pub fn client() -> Result<SslContext> {
-        SslContext::client_builder().build()
-    }
-
-    /// For servers that show this certificate chain and have its key, both PEM files.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] with the path, if a file cannot be read; [`Error::Ssl`] if it has no certificate or no key, or if
-    /// the two do not belong together.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let missing = asyncio::SslContext::server("no-such-chain.pem", "no-such-key.pem").unwrap_err();
-    /// assert!(missing.to_string().contains("no-such-chain.pem"));
-    /// ```
-    ///
-    /// asyncio: `ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)` and `load_cert_chain`.
-    pub fn server(certfile: impl AsRef<Path>, keyfile: impl AsRef<Path>) -> Result<SslContext> {
-        SslContext::server_builder().load_cert_chain(certfile, keyfile).build()
-    }
-
-    /// For clients, setting by setting.
-    ///
-    /// asyncio: `ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)`.
-    pub fn client_builder() -> SslContextBuilder {
-        SslContextBuilder::client()
-    }
-
-    /// For servers, setting by setting.
-    ///
-    /// asyncio: `ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)`.
-    pub fn server_builder() -> SslContextBuilder {
-        SslContextBuilder::server()
-    }
-
     /// The configuration of rustls in it, if it is for clients.
     ///
     /// asyncio: has none.

@@ -29,6 +29,57 @@ use crate::{
     },
 };
 
+impl SslContext {
+    /// For clients that trust whom this system trusts.
+    ///
+    /// The authorities' certificates are read once, at this call, from where this system keeps them (on Linux, where
+    /// OpenSSL finds them); the environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. Keep the context
+    /// and use it for all connections: to read them takes milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Ssl`] if there are none, as in many small containers: install the system's package `ca-certificates`,
+    /// or say whom to trust by [`SslContextBuilder::load_verify_locations`].
+    ///
+    /// asyncio: `ssl.create_default_context()`.
+    pub fn client() -> Result<SslContext> {
+        SslContext::client_builder().build()
+    }
+
+    /// For servers that show this certificate chain and have its key, both PEM files.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] with the path, if a file cannot be read; [`Error::Ssl`] if it has no certificate or no key, or if
+    /// the two do not belong together.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let missing = asyncio::SslContext::server("no-such-chain.pem", "no-such-key.pem").unwrap_err();
+    /// assert!(missing.to_string().contains("no-such-chain.pem"));
+    /// ```
+    ///
+    /// asyncio: `ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)` and `load_cert_chain`.
+    pub fn server(certfile: impl AsRef<Path>, keyfile: impl AsRef<Path>) -> Result<SslContext> {
+        SslContext::server_builder().load_cert_chain(certfile, keyfile).build()
+    }
+
+    /// For clients, setting by setting.
+    ///
+    /// asyncio: `ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)`.
+    pub fn client_builder() -> SslContextBuilder {
+        SslContextBuilder::client()
+    }
+
+    /// For servers, setting by setting.
+    ///
+    /// asyncio: `ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)`.
+    pub fn server_builder() -> SslContextBuilder {
+        SslContextBuilder::server()
+    }
+}
+
 /// Whether a server asks its clients for certificates.
 ///
 /// asyncio: `ssl.VerifyMode`.

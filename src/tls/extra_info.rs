@@ -1,36 +1,11 @@
 //! What a TLS transport tells of itself beside what the transport under it does.
 
-use std::fmt;
-
 use rustls::pki_types::CertificateDer;
 
 use crate::{
-    tls::context::SslContext,
+    tls::{context::SslContext, session::Cipher},
     transport::extra_info::{ExtraInfo, ExtraName, TlsInfo},
 };
-
-/// How a TLS connection is encrypted: the value of [`CIPHER`].
-///
-/// asyncio: the tuple of `get_extra_info('cipher')`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Cipher {
-    /// The name that IANA gave it, such as `TLS_AES_256_GCM_SHA384`.
-    pub name: &'static str,
-    /// The version of the protocol, such as `TLSv1.3`.
-    pub protocol: &'static str,
-    /// How many bits its key has.
-    pub bits: u16,
-}
-
-impl fmt::Display for Cipher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} ({} bits)", self.protocol, self.name, self.bits)
-    }
-}
-
-/// Certificates of the other side, its own one first.
-pub(crate) type PeerCertificates = Vec<CertificateDer<'static>>;
 
 /// The configuration of a TLS connection. (asyncio: `'sslcontext'`)
 pub const SSLCONTEXT: ExtraInfo<SslContext> = ExtraInfo::new(ExtraName::Tls(TlsInfo::SslContext));

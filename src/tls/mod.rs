@@ -7,6 +7,6 @@ mod errors;
 pub(crate) mod extra_info;
 pub(crate) mod protocol;
 mod rustls;
-mod session;
+pub(crate) mod session;
 mod state;
 mod transport;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustls::{
-    CipherSuite, ClientConfig, Error as RustlsError, HandshakeKind, ProtocolVersion, ServerConfig,
+    AlertDescription, CipherSuite, ClientConfig, Error as RustlsError, HandshakeKind, ProtocolVersion, ServerConfig,
     client::{ClientConnectionData, UnbufferedClientConnection},
     pki_types::ServerName,
     server::{ServerConnectionData, UnbufferedServerConnection},
@@ -21,8 +21,7 @@ use crate::{
     error::{Error, Result},
     tls::{
         errors::ssl_error,
-        extra_info::{Cipher, PeerCertificates},
-        session::{Encrypted, Processed, Session},
+        session::{Cipher, Encrypted, PeerCertificates, Processed, Session},
     },
 };
 
@@ -126,6 +125,11 @@ impl<C: Connection> Session for RustlsSession<C> {
                 Ok(Next::Again) => {}
                 Ok(Next::Closed) => processed.closed = true,
                 Ok(Next::Wait) => break,
+                Err(RustlsError::AlertReceived(AlertDescription::CloseNotify)) if self.is_handshaking() => {
+                    // The same, encrypted.
+                    processed.closed = true;
+                    break;
+                }
                 Err(error) => {
                     if !self.closed {
                         self.collect_alert(&mut incoming[taken..], outgoing);

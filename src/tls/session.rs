@@ -1,9 +1,10 @@
 //! What TLS is to its transport: bytes in, bytes out. The library that knows TLS is behind this.
 
-use crate::{
-    error::Result,
-    tls::extra_info::{Cipher, PeerCertificates},
-};
+use std::fmt;
+
+use rustls::pki_types::CertificateDer;
+
+use crate::error::Result;
 
 /// One end of a TLS connection, without any input or output of its own.
 ///
@@ -53,3 +54,26 @@ pub(crate) struct Encrypted {
     pub(crate) taken: usize,
     pub(crate) made: usize,
 }
+
+/// How a TLS connection is encrypted: the value of [`CIPHER`](crate::CIPHER).
+///
+/// asyncio: the tuple of `get_extra_info('cipher')`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Cipher {
+    /// The name that IANA gave it, such as `TLS_AES_256_GCM_SHA384`.
+    pub name: &'static str,
+    /// The version of the protocol, such as `TLSv1.3`.
+    pub protocol: &'static str,
+    /// How many bits its key has.
+    pub bits: u16,
+}
+
+impl fmt::Display for Cipher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({} bits)", self.protocol, self.name, self.bits)
+    }
+}
+
+/// Certificates of the other side, its own one first.
+pub(crate) type PeerCertificates = Vec<CertificateDer<'static>>;

@@ -95,8 +95,9 @@ impl RawTransport for TlsTransport {
         if self.is_closing() {
             return;
         }
-        if !self.paused.replace(false) {
-            // Somebody may have paused the transport under it by a handle from before.
+        let nothing_waits = !self.input_ended.get() && self.undelivered.borrow().is_empty();
+        if !self.paused.replace(false) || nothing_waits {
+            // Also where it is not paused: somebody may have paused the transport under it by a handle from before.
             return self.update_reading();
         }
         // What waits is delivered from the ready queue, never from inside of this call.
@@ -137,7 +138,7 @@ impl RawTransport for TlsTransport {
     }
 
     fn set_protocol(&self, protocol: AnyStreamProtocol) -> Result<()> {
-        if self.layered.get() && !protocol.is_sink() {
+        if self.layered.get() && !protocol.is_sink() && self.calls.protocol().is_some() {
             let text =
                 format!("Cannot call set_protocol() on {}: start_tls() has taken it over", IoHandler::describe(self));
             return Err(Error::Runtime(text.into()));

@@ -31,7 +31,7 @@ use crate::{
     start_tls::{context, start_tls},
     support::{
         loops::{On, TestLoop},
-        transports::{Log, Pair, Peer, Recorder, Told::*, until},
+        transports::{Log, Pair, Peer, Recorder, Told, Told::*, until},
     },
 };
 
@@ -82,6 +82,15 @@ pub(crate) fn opposite(way: Way) -> Way {
 }
 
 impl Form {
+    /// No TLS at all.
+    pub(crate) const fn in_clear() -> Form {
+        Form { from_beginning: false, upgrades: 0 }
+    }
+
+    pub(crate) fn has_tls(self) -> bool {
+        self.from_beginning || self.upgrades > 0
+    }
+
     /// Whether there is a transport below the one that a protocol uses.
     pub(crate) fn has_old_ones(self) -> bool {
         self.upgrades > 0
@@ -406,8 +415,6 @@ fn is_open(transport: &Transport) -> bool {
 /// How our side ends a connection, and what its protocol is told then. The other side answers.
 const ENDS: [(fn(&Transport), &[Told]); 2] =
     [(|transport| transport.abort(), &[Lost(None)]), (|transport| transport.close(), &[Eof, Lost(None)])];
-
-type Told = crate::support::transports::Told;
 
 fn the_descriptor_is_kept_until_a_borrowed_protocol_was_told(on: On) {
     let event_loop = on.event_loop();

@@ -11,6 +11,7 @@ mod contexts;
 mod endings;
 mod failures;
 mod flow;
+mod handles;
 mod handshake;
 mod interop;
 mod layers;
