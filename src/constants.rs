@@ -97,3 +97,17 @@ pub(crate) const HIGH_WATER_SSL: usize = 512 << 10;
 /// How much of what is written TLS encrypts at once, in bytes: whole records, which fit a read buffer with what they add.
 #[cfg(feature = "tls")]
 pub(crate) const ENCRYPTED_AT_ONCE: usize = 15 << 14;
+
+/// What is said of a child whose exit code nobody can know any more, because it was reaped by somebody else
+/// (asyncio: 255).
+pub(crate) const UNKNOWN_RETURNCODE: i32 = 255;
+
+/// How long a loop that is closed waits for the children that it has killed: they need a moment to end.
+pub(crate) const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// How often a loop that hears of its children by SIGCHLD looks at them anyway: another handler may have taken it away.
+pub(crate) const CHILDREN_CHECK: Duration = Duration::from_secs(1);
+
+/// What a line of a stream may have, and half of what a stream holds before it pauses reading, in bytes.
+/// (asyncio: `_DEFAULT_LIMIT`)
+pub(crate) const LIMIT: usize = 64 << 10;

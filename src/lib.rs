@@ -38,10 +38,13 @@
 //! | waiting for each other | [`Lock`], [`Event`], [`Condition`], [`Semaphore`], [`BoundedSemaphore`], [`Barrier`] |
 //! | queues | [`Queue`], [`LifoQueue`], [`PriorityQueue`] |
 //! | other threads | [`ThreadsafeLoop`], [`ThreadsafeFuture`], [`to_thread`], [`EventLoop::run_in_executor`] |
+#![cfg_attr(feature = "process-pool", doc = "| other processes | [`ProcessPool`] |")]
 //! | connections | [`EventLoop::create_connection`], [`EventLoop::create_unix_connection`], [`Transport`], [`Protocol`], [`BufferedProtocol`] |
+//! | streams | [`open_connection`], [`start_server`], [`StreamReader`], [`StreamWriter`], [`Stream`], [`open_read_pipe`] |
 //! | servers | [`EventLoop::create_server`], [`EventLoop::create_unix_server`], [`Server`], [`EventLoop::connect_accepted_socket`] |
 #![cfg_attr(feature = "tls", doc = "| TLS | [`SslContext`], [`CreateServer::ssl`], [`EventLoop::start_tls`] |")]
 //! | datagrams | [`EventLoop::create_datagram_endpoint`], [`DatagramTransport`], [`DatagramProtocol`] |
+//! | subprocesses | [`create_subprocess_exec`], [`create_subprocess_shell`], [`subprocess::Process`], [`EventLoop::subprocess_exec`], [`EventLoop::subprocess_shell`], [`SubprocessProtocol`] |
 //! | pipes, files | [`EventLoop::connect_read_pipe`], [`EventLoop::connect_write_pipe`], [`EventLoop::sendfile`], [`EventLoop::sock_sendfile`] |
 //! | sockets | [`EventLoop::sock_recv`] and its kin, [`EventLoop::add_reader`], [`EventLoop::getaddrinfo`] |
 //! | signals | [`EventLoop::add_signal_handler`] |
@@ -55,13 +58,15 @@
 //!
 //! | level | module | what |
 //! |--:|---|---|
-//! | 8 | `runner`, `workers` | `run`, `Runner`, `block_on`; `run_workers` |
+//! | 8 | `runner`, `workers`, `subprocess` | `run`, `Runner`, `block_on`; `run_workers`; `Process` |
+//! | 7 | `streams` | `StreamReader`, `StreamWriter`, `open_connection`, `start_server` |
 //! | 6 | `net` | openers of transports, servers, files, plain sockets, names |
+//! |   | `process` | subprocess transports, how they are started, who learns that a child ended |
 //! | 5 | `combine` | sleep, timeouts, groups, `gather` and its kin, generators, `to_thread` |
 //! |   | `sync` | locks, events, conditions, semaphores, barriers, queues |
 //! |   | `endpoints` | transports over descriptors |
 //! |   | `tls` | TLS over any transport; the library behind a trait |
-//! | 4 | `task`, `executor` | `Task`, `run_until_complete`; `run_in_executor` |
+//! | 4 | `task`, `executor`, `process_pool` | `Task`, `run_until_complete`; `run_in_executor`; `ProcessPool` |
 //! | 3 | `future`, `signals` | `Future`; `add_signal_handler` |
 //! |   | `transport` | handles, protocols, water marks, bytes waiting to go |
 //! | 2 | `event_loop` | what runs next, when to sleep, who is cancelled |
@@ -79,9 +84,14 @@ mod event_loop;
 mod executor;
 mod future;
 mod net;
+mod process;
+#[cfg(feature = "process-pool")]
+mod process_pool;
 mod report;
 mod runner;
 mod signals;
+mod streams;
+pub mod subprocess;
 mod sync;
 mod sys;
 mod task;
@@ -109,7 +119,10 @@ pub use crate::{
         wait::{ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, ReturnWhen, Wait, Waiting, wait},
     },
     context::{Context, ContextVar, Token, copy_context},
-    error::{Cancelled, Canceller, Error, ErrorKind, ExceptionGroup, IoError, ResolveError, Result, Text, ok},
+    error::{
+        Cancelled, Canceller, Error, ErrorKind, ExceptionGroup, IncompleteReadError, IoError, LimitOverrunError,
+        ResolveError, Result, Text, ok,
+    },
     event_loop::{
         EventLoop,
         any_task::AnyTask,
@@ -134,8 +147,19 @@ pub use crate::{
         server::{Server, ServerSocket},
         unix::{CreateUnixConnection, CreateUnixServer, ToUnixAddress},
     },
+    process::{protocol::SubprocessProtocol, transport::SubprocessTransport},
     report::AnyFuture,
     runner::{Runner, block_on, run},
+    streams::{
+        feeder::StreamFeeder,
+        open::{OpenConnection, OpenUnixConnection, Opening, open_connection, open_unix_connection},
+        pipe::{open_read_pipe, open_write_pipe},
+        reader::StreamReader,
+        separator::Separator,
+        serve::{StartServer, StartUnixServer, start_server, start_unix_server},
+        stream::Stream,
+        writer::StreamWriter,
+    },
     sync::{
         barrier::{Barrier, BarrierWait},
         condition::{Condition, ConditionWait},
@@ -293,12 +317,18 @@ const _: () = {
     send_and_sync::<Error>();
     send_and_sync::<Cancelled>();
     send_and_sync::<ExceptionGroup>();
+    send_and_sync::<IncompleteReadError>();
+    send_and_sync::<LimitOverrunError>();
     send_and_sync::<IoError>();
     send_and_sync::<ResolveError>();
     send_and_sync::<AnyFuture>();
     send_and_sync::<Address>();
     send_and_sync::<ThreadPool>();
     send_and_sync::<Server>();
+    send_and_sync::<StreamReader>();
+    send_and_sync::<StreamWriter>();
+    send_and_sync::<StreamFeeder>();
+    send_and_sync::<Stream>();
     send_and_sync::<ServerSocket>();
     send_and_sync::<Worker>();
 };
@@ -318,6 +348,7 @@ pub mod selector {
 pub mod prelude {
     pub use crate::{
         BufferedProtocol, Clock, DatagramProtocol, Error, Executor, GatherArgs, IntoCoroutine, Protocol, Resolver,
+        Separator,
         Result, StreamProtocol, ToAddress, ToDestination, ToSignal, ToUnixAddress, Waitable, all_tasks, as_completed,
         async_generator, block_on, cancellable, copy_context, create_task, current_task, ensure_future, gather,
         get_event_loop, get_running_loop, new_event_loop, ok, run, run_coroutine_threadsafe, run_workers,
@@ -330,6 +361,7 @@ pub mod prelude {
 pub use crate::{
     constants::{SSL_HANDSHAKE_TIMEOUT, SSL_SHUTDOWN_TIMEOUT},
     net::start_tls::StartTls,
+    streams::start_tls::StreamStartTls,
     tls::{
         context::SslContext,
         context_builder::{SslContextBuilder, TlsVersion, VerifyMode},
@@ -351,6 +383,16 @@ const _: () = {
 
     send_and_sync::<SslContext>();
     send_and_sync::<SslContextBuilder>();
+};
+
+#[cfg(feature = "process-pool")]
+pub use crate::process_pool::ProcessPool;
+
+#[cfg(feature = "process-pool")]
+const _: () = {
+    const fn send_and_sync<T: Send + Sync>() {}
+
+    send_and_sync::<ProcessPool>();
 };
 
 /// The README's programs are doc tests.

@@ -147,6 +147,19 @@ impl Runner {
 
     /// What makes the loop; [`new_event_loop`](crate::new_event_loop) by default.
     ///
+    /// # Examples
+    ///
+    /// A loop with a selector of one's choice:
+    ///
+    /// ```
+    /// use asyncio::{EventLoop, Runner, selector::PollingSelector};
+    ///
+    /// let runner = Runner::new().loop_factory(|| EventLoop::builder().selector(PollingSelector::new()?).build());
+    /// # let mut runner = runner;
+    /// runner.run(asyncio::sleep(std::time::Duration::from_millis(1)))?;
+    /// # asyncio::ok(())
+    /// ```
+    ///
     /// asyncio: `Runner(loop_factory=..)`.
     #[must_use]
     pub fn loop_factory(mut self, factory: impl FnOnce() -> Result<EventLoop> + 'static) -> Self {

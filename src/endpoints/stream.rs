@@ -512,6 +512,9 @@ impl StreamEndpoint {
             self.shutdown_write();
         }
         self.wake_drained();
+        if let Some(sink) = self.calls.protocol().and_then(AnyStreamProtocol::into_sink) {
+            sink.all_written();
+        }
         self.update_interest();
     }
 
@@ -607,6 +610,11 @@ impl IoHandler for StreamEndpoint {
             IoEvent::Retry => Calls::retry(&self, event_loop),
             IoEvent::TimedOut => {}
         }
+    }
+
+    #[inline]
+    fn take_reader(&self) -> Option<Waker> {
+        if self.wants_to_read() { self.calls.peek(AnyStreamProtocol::take_reader) } else { None }
     }
 
     fn discard(self: Rc<Self>) {
@@ -775,6 +783,28 @@ impl RawTransport for StreamEndpoint {
 
     fn protocol(&self) -> Option<AnyStreamProtocol> {
         self.calls.protocol()
+    }
+
+    fn try_receive(&self, memory: &mut [u8]) -> io::Result<usize> {
+        if self.kind == Kind::WritePipe || self.layered.get() || !self.wants_to_read() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        match self.receive(memory) {
+            Ok(0) if !memory.is_empty() => {
+                if let Some(event_loop) = self.event_loop() {
+                    self.this().read_end(&event_loop);
+                }
+                Ok(0)
+            }
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                let error = Error::from(error);
+                if let Some(event_loop) = self.event_loop() {
+                    self.read_failed(&event_loop, error.clone());
+                }
+                Err(error.into())
+            }
+            received => received,
+        }
     }
 
     fn write_buffer_size(&self) -> usize {

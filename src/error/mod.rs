@@ -2,6 +2,7 @@
 
 mod cancelled;
 mod group;
+mod read;
 
 use std::{
     any::Any,
@@ -14,6 +15,7 @@ use std::{
 pub use self::{
     cancelled::{Cancelled, Canceller},
     group::ExceptionGroup,
+    read::{IncompleteReadError, LimitOverrunError},
 };
 
 /// What every fallible call of this crate gives; a coroutine is a future with this output.
@@ -79,6 +81,12 @@ pub enum Error {
     Resolve(Arc<ResolveError>),
     /// TLS: a handshake, a certificate or a record was not as it must be. (`ssl.SSLError`)
     Ssl(Text),
+    /// A stream ended before all that was asked for had come: what came is in it. (`asyncio.IncompleteReadError`)
+    IncompleteRead(Arc<IncompleteReadError>),
+    /// What was read up to a separator is longer than the reader's limit. (`asyncio.LimitOverrunError`)
+    LimitOverrun(Arc<LimitOverrunError>),
+    /// There is no such process any more. (`ProcessLookupError`)
+    ProcessLookup(Text),
     /// The system cannot send this file by itself, and sending it another way was ruled out.
     /// (`asyncio.SendfileNotAvailableError`)
     SendfileNotAvailable(Text),
@@ -127,9 +135,15 @@ pub enum ErrorKind {
     Io,
     /// See [`Error::Resolve`].
     Resolve,
-    /// [`Error::Ssl`]
+    /// See [`Error::Ssl`].
     Ssl,
-    /// [`Error::SendfileNotAvailable`]
+    /// See [`Error::IncompleteRead`].
+    IncompleteRead,
+    /// See [`Error::LimitOverrun`].
+    LimitOverrun,
+    /// See [`Error::ProcessLookup`].
+    ProcessLookup,
+    /// See [`Error::SendfileNotAvailable`].
     SendfileNotAvailable,
     /// See [`Error::QueueEmpty`].
     QueueEmpty,
@@ -241,6 +255,9 @@ impl Error {
             Error::Io(_) => ErrorKind::Io,
             Error::Resolve(_) => ErrorKind::Resolve,
             Error::Ssl(_) => ErrorKind::Ssl,
+            Error::IncompleteRead(_) => ErrorKind::IncompleteRead,
+            Error::LimitOverrun(_) => ErrorKind::LimitOverrun,
+            Error::ProcessLookup(_) => ErrorKind::ProcessLookup,
             Error::SendfileNotAvailable(_) => ErrorKind::SendfileNotAvailable,
             Error::QueueEmpty => ErrorKind::QueueEmpty,
             Error::QueueFull => ErrorKind::QueueFull,
@@ -326,8 +343,11 @@ impl fmt::Display for Error {
             | Error::Timeout(text)
             | Error::BrokenBarrier(text)
             | Error::Ssl(text)
+            | Error::ProcessLookup(text)
             | Error::SendfileNotAvailable(text)
             | Error::Panicked(text) => f.write_str(text),
+            Error::IncompleteRead(error) => error.fmt(f),
+            Error::LimitOverrun(error) => error.fmt(f),
             Error::QueueEmpty => f.write_str("the queue is empty"),
             Error::QueueFull => f.write_str("the queue is full"),
             Error::QueueShutDown => f.write_str("the queue is shut down"),
@@ -384,6 +404,7 @@ impl From<Error> for io::Error {
             },
             Error::Io(shared) => io::Error::new(shared.source.kind(), Error::Io(shared)),
             Error::Timeout(_) => io::Error::new(io::ErrorKind::TimedOut, error),
+            Error::IncompleteRead(_) => io::Error::new(io::ErrorKind::UnexpectedEof, error),
             Error::Value(_) => io::Error::new(io::ErrorKind::InvalidInput, error),
             _ => io::Error::other(error),
         }

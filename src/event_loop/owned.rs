@@ -1,7 +1,7 @@
 //! Descriptors that transports and servers own: registered for as long as they are watched, with one system call for each
 //! change and none in between, because nobody else closes them.
 
-use std::{io, mem, os::fd::RawFd, rc::Rc};
+use std::{io, mem, os::fd::RawFd, rc::Rc, task::Waker};
 
 use crate::{
     error::{Error, Result},
@@ -12,6 +12,12 @@ use crate::{
 /// What owns a descriptor: told what it is ready for, and of what it asked the queue to be told.
 pub(crate) trait IoHandler {
     fn run(self: Rc<Self>, event_loop: &EventLoop, event: IoEvent);
+
+    /// Who is to be woken at once when the descriptor is readable, instead of a call from the ready queue.
+    #[inline]
+    fn take_reader(&self) -> Option<Waker> {
+        None
+    }
 
     /// Lets go of the descriptor and of all that is other people's: the loop is closed.
     fn discard(self: Rc<Self>);

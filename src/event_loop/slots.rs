@@ -13,7 +13,9 @@ pub(crate) const ASYNC_GENERATORS: SlotIndex = SlotIndex(3);
 pub(crate) const IO_BUFFERS: SlotIndex = SlotIndex(4);
 pub(crate) const SERVERS: SlotIndex = SlotIndex(5);
 pub(crate) const WORKER: SlotIndex = SlotIndex(6);
-const COUNT: usize = 7;
+pub(crate) const STREAMS: SlotIndex = SlotIndex(7);
+pub(crate) const CHILDREN: SlotIndex = SlotIndex(8);
+const COUNT: usize = 9;
 
 #[derive(Default)]
 pub(crate) struct Slots {

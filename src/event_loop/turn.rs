@@ -160,6 +160,24 @@ impl EventLoop {
     /// # asyncio::ok(())
     /// ```
     ///
+    /// Where Python has `functools.partial`, a closure has the arguments:
+    ///
+    /// ```
+    /// use std::io::Write;
+    ///
+    /// fn print(text: &str, flush: bool) -> std::io::Result<()> {
+    ///     let mut stdout = std::io::stdout();
+    ///     writeln!(stdout, "{text}")?;
+    ///     if flush { stdout.flush() } else { Ok(()) }
+    /// }
+    ///
+    /// let event_loop = asyncio::new_event_loop()?;
+    /// // will schedule `print("Hello", true)`
+    /// let printed = event_loop.call_soon(|| print("Hello", true));
+    /// event_loop.run_until_complete(printed)??;
+    /// # asyncio::ok(())
+    /// ```
+    ///
     /// asyncio: `loop.call_soon`. Differs: no arguments are passed on; the closure captures them.
     #[track_caller]
     pub fn call_soon<R: 'static, F: FnOnce() -> R + 'static>(&self, callback: F) -> Handle<R> {

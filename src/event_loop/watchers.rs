@@ -18,7 +18,7 @@ use crate::{
         EventLoop,
         child_scope::ScopeKey,
         meta::TaskKey,
-        owned::Owned,
+        owned::{IoEvent, Owned},
         repeated::{Repeated, RepeatedHandle},
         threadsafe::{check_process, closed},
         turn::Ready,
@@ -529,6 +529,11 @@ impl EventLoop {
         let mut watchers = self.inner.watchers.borrow_mut();
         if let Some((handler, event)) = watchers.owned.fire(fd, event) {
             drop(watchers);
+            if let IoEvent::Ready { readable: true, writable: false } = event {
+                if let Some(reader) = handler.take_reader() {
+                    return wake(reader);
+                }
+            }
             return self.push(Ready::Io(handler, event));
         }
         if watchers.get(fd).is_none() {

@@ -99,14 +99,7 @@ impl EventLoop {
         F: FnOnce() -> P,
         P: StreamProtocol<K>,
     {
-        CreateConnection {
-            event_loop: self.clone(),
-            factory,
-            target: Target { endpoint: address.to_address(), ..Target::default() },
-            sock: None,
-            ssl_options: SslOptions::default(),
-            protocol: PhantomData,
-        }
+        CreateConnection::prepare(self.clone(), address).with_factory(factory)
     }
 
     /// Lets a protocol have a connection that was accepted elsewhere.
@@ -206,6 +199,25 @@ pub struct CreateConnection<F, P, K> {
     sock: Option<OwnedFd>,
     ssl_options: SslOptions,
     protocol: PhantomData<fn() -> (P, K)>,
+}
+
+impl CreateConnection<(), (), ()> {
+    /// A connection that is to get its factory yet.
+    pub(crate) fn prepare(event_loop: EventLoop, address: impl ToAddress) -> Self {
+        CreateConnection {
+            event_loop,
+            factory: (),
+            target: Target { endpoint: address.to_address(), ..Target::default() },
+            sock: None,
+            ssl_options: SslOptions::default(),
+            protocol: PhantomData,
+        }
+    }
+
+    pub(crate) fn with_factory<P, K, F>(self, factory: F) -> CreateConnection<F, P, K> {
+        let CreateConnection { event_loop, target, sock, ssl_options, .. } = self;
+        CreateConnection { event_loop, factory, target, sock, ssl_options, protocol: PhantomData }
+    }
 }
 
 impl<F, P, K> CreateConnection<F, P, K> {

@@ -95,13 +95,7 @@ impl EventLoop {
         F: FnMut() -> P + 'static,
         P: StreamProtocol<K>,
     {
-        CreateServer {
-            event_loop: self.clone(),
-            factory,
-            listening: Listening { endpoint: address.to_address(), ..Listening::default() },
-            serving: Serving::default(),
-            protocol: PhantomData,
-        }
+        CreateServer::prepare(self.clone(), address).with_factory(factory)
     }
 }
 
@@ -154,6 +148,24 @@ pub struct CreateServer<F, P, K> {
     listening: Listening,
     serving: Serving,
     protocol: PhantomData<fn() -> (P, K)>,
+}
+
+impl CreateServer<(), (), ()> {
+    /// A server that is to get its factory yet.
+    pub(crate) fn prepare(event_loop: EventLoop, address: impl ToAddress) -> Self {
+        CreateServer {
+            event_loop,
+            factory: (),
+            listening: Listening { endpoint: address.to_address(), ..Listening::default() },
+            serving: Serving::default(),
+            protocol: PhantomData,
+        }
+    }
+
+    pub(crate) fn with_factory<P, K, F>(self, factory: F) -> CreateServer<F, P, K> {
+        let CreateServer { event_loop, listening, serving, .. } = self;
+        CreateServer { event_loop, factory, listening, serving, protocol: PhantomData }
+    }
 }
 
 impl<F, P, K> CreateServer<F, P, K> {

@@ -172,14 +172,7 @@ impl EventLoop {
         F: FnOnce() -> P,
         P: StreamProtocol<K>,
     {
-        CreateUnixConnection {
-            event_loop: self.clone(),
-            factory,
-            address: path.to_unix_address(),
-            sock: None,
-            ssl_options: SslOptions::default(),
-            protocol: PhantomData,
-        }
+        CreateUnixConnection::prepare(self.clone(), path).with_factory(factory)
     }
 
     /// Listens on the unix socket at `path`; each connection gets a protocol of the factory's.
@@ -203,15 +196,7 @@ impl EventLoop {
         F: FnMut() -> P + 'static,
         P: StreamProtocol<K>,
     {
-        CreateUnixServer {
-            event_loop: self.clone(),
-            factory,
-            address: path.to_unix_address(),
-            sock: None,
-            cleanup_socket: true,
-            serving: Serving::default(),
-            protocol: PhantomData,
-        }
+        CreateUnixServer::prepare(self.clone(), path).with_factory(factory)
     }
 }
 
@@ -224,6 +209,25 @@ pub struct CreateUnixConnection<F, P, K> {
     sock: Option<OwnedFd>,
     ssl_options: SslOptions,
     protocol: PhantomData<fn() -> (P, K)>,
+}
+
+impl CreateUnixConnection<(), (), ()> {
+    /// A connection that is to get its factory yet.
+    pub(crate) fn prepare(event_loop: EventLoop, path: impl ToUnixAddress) -> Self {
+        CreateUnixConnection {
+            event_loop,
+            factory: (),
+            address: path.to_unix_address(),
+            sock: None,
+            ssl_options: SslOptions::default(),
+            protocol: PhantomData,
+        }
+    }
+
+    pub(crate) fn with_factory<P, K, F>(self, factory: F) -> CreateUnixConnection<F, P, K> {
+        let CreateUnixConnection { event_loop, address, sock, ssl_options, .. } = self;
+        CreateUnixConnection { event_loop, factory, address, sock, ssl_options, protocol: PhantomData }
+    }
 }
 
 impl<F, P, K> CreateUnixConnection<F, P, K> {
@@ -336,6 +340,26 @@ pub struct CreateUnixServer<F, P, K> {
     cleanup_socket: bool,
     serving: Serving,
     protocol: PhantomData<fn() -> (P, K)>,
+}
+
+impl CreateUnixServer<(), (), ()> {
+    /// A server that is to get its factory yet.
+    pub(crate) fn prepare(event_loop: EventLoop, path: impl ToUnixAddress) -> Self {
+        CreateUnixServer {
+            event_loop,
+            factory: (),
+            address: path.to_unix_address(),
+            sock: None,
+            cleanup_socket: true,
+            serving: Serving::default(),
+            protocol: PhantomData,
+        }
+    }
+
+    pub(crate) fn with_factory<P, K, F>(self, factory: F) -> CreateUnixServer<F, P, K> {
+        let CreateUnixServer { event_loop, address, sock, cleanup_socket, serving, .. } = self;
+        CreateUnixServer { event_loop, factory, address, sock, cleanup_socket, serving, protocol: PhantomData }
+    }
 }
 
 impl<F, P, K> CreateUnixServer<F, P, K> {

@@ -2,9 +2,12 @@
 #![expect(unsafe_code, reason = "system calls are made here and nowhere else")]
 
 pub(crate) mod addr;
+pub(crate) mod child;
 #[cfg(target_os = "linux")]
 pub(crate) mod epoll;
 pub(crate) mod fork;
+#[cfg(feature = "process-pool")]
+pub(crate) mod function;
 pub(crate) mod park;
 pub(crate) mod pipe;
 pub(crate) mod poll;

@@ -141,14 +141,7 @@ impl TlsTransport {
                 protocol.buffer_updated(count);
                 Delivered::Some(count)
             }
-            BorrowedProtocol::Sink(sink) => {
-                let taken = sink.readable(&mut |memory| {
-                    let count = memory.len().min(plain.len());
-                    memory[..count].copy_from_slice(&plain[..count]);
-                    Ok(count)
-                });
-                Delivered::Some(taken.unwrap_or(0))
-            }
+            BorrowedProtocol::Sink(sink) => Delivered::Some(sink.data_received(plain)),
         }
     }
 

@@ -141,7 +141,7 @@ impl TlsTransport {
 
     /// Begins the handshake with what was `buffered` over the transport under it.
     pub(crate) fn start(&self, buffered: &[u8]) {
-        self.connection_made();
+        self.begin();
         let mut left = buffered;
         while !left.is_empty() && self.phase.get() != Phase::Ended && !self.inner().is_closing() {
             let taken = self.readable(&mut |memory| {
@@ -152,6 +152,18 @@ impl TlsTransport {
             left = &left[taken.unwrap_or(left.len())..];
         }
         self.inner().resume_reading();
+    }
+
+    /// Begins the handshake.
+    fn begin(&self) {
+        if self.phase.get() != Phase::Handshake {
+            return; // given up
+        }
+        self.set_timer(self.options.handshake_timeout);
+        let mut outgoing = Vec::new();
+        let processed = self.session.borrow_mut().process(&mut [], &mut [], &mut outgoing);
+        self.send(&outgoing);
+        self.go_on(processed);
     }
 
     pub(super) fn this(&self) -> Rc<Self> {
@@ -432,15 +444,8 @@ impl TlsTransport {
 }
 
 impl PullSink for TlsTransport {
-    fn connection_made(&self) {
-        if self.phase.get() != Phase::Handshake {
-            return; // given up
-        }
-        self.set_timer(self.options.handshake_timeout);
-        let mut outgoing = Vec::new();
-        let processed = self.session.borrow_mut().process(&mut [], &mut [], &mut outgoing);
-        self.send(&outgoing);
-        self.go_on(processed);
+    fn connection_made(&self, _transport: &Transport) {
+        self.begin();
     }
 
     fn readable(&self, receive: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
@@ -521,6 +526,12 @@ impl PullSink for TlsTransport {
     fn resume_writing(&self) {
         if self.writing_paused.replace(false) {
             self.notify(Notice::Resume);
+        }
+    }
+
+    fn all_written(&self) {
+        if let Some(sink) = self.calls.protocol().and_then(AnyStreamProtocol::into_sink) {
+            sink.all_written();
         }
     }
 

@@ -151,6 +151,10 @@ impl RawTransport for TlsTransport {
         self.calls.protocol()
     }
 
+    fn is_truncated(&self) -> bool {
+        !self.close_notify.get()
+    }
+
     fn write_buffer_size(&self) -> usize {
         self.inner().get_write_buffer_size()
     }

@@ -32,7 +32,17 @@ pub(crate) enum Notice {
     Eof,
     /// A datagram could not be sent or was refused.
     Error(Error),
+    Child(ChildNotice),
     Lost(Option<Error>),
+}
+
+/// What the protocol of a subprocess is told of it. A pipe goes by the number that it has in the child.
+#[derive(Clone, Debug)]
+pub(crate) enum ChildNotice {
+    /// What came through a pipe while somebody held the protocol.
+    Data(i32, Vec<u8>),
+    PipeLost(i32, Option<Error>),
+    Exited,
 }
 
 impl Notice {
@@ -48,6 +58,9 @@ impl Notice {
             Notice::Resume => "resume_writing",
             Notice::Eof => "eof_received",
             Notice::Error(_) => "error_received",
+            Notice::Child(ChildNotice::Data(..)) => "pipe_data_received",
+            Notice::Child(ChildNotice::PipeLost(..)) => "pipe_connection_lost",
+            Notice::Child(ChildNotice::Exited) => "process_exited",
             Notice::Lost(_) => "connection_lost",
         }
     }
@@ -166,6 +179,15 @@ impl<P: Callee> Calls<P> {
         let waiting = self.waiting.borrow();
         let next = waiting.iter().find(|notice| matches!(notice, Notice::Pause | Notice::Resume));
         next.map_or(is_paused, |next| matches!(next, Notice::Resume))
+    }
+
+    /// Looks at the protocol where nothing waits to be told.
+    #[inline]
+    pub(crate) fn peek<R>(&self, look: impl FnOnce(&P) -> Option<R>) -> Option<R> {
+        if !self.waiting.borrow().is_empty() {
+            return None;
+        }
+        self.protocol.borrow().as_ref().and_then(look)
     }
 
     /// Whether the protocol has yet to be told of its connection, because somebody else holds it.

@@ -440,7 +440,7 @@ impl Callee for AnyDatagramProtocol {
             Notice::Resume => protocol.resume_writing(),
             Notice::Error(error) => protocol.error_received(error),
             Notice::Lost(error) => protocol.connection_lost(error.as_ref()),
-            Notice::Eof => {}
+            Notice::Eof | Notice::Child(_) => {}
         }
     }
 

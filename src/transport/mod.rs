@@ -14,7 +14,7 @@ use std::{
     cell::RefCell,
     fmt,
     hash::{Hash, Hasher},
-    io::IoSlice,
+    io::{self, IoSlice},
     os::fd::BorrowedFd,
     panic::Location,
     rc::Rc,
@@ -248,8 +248,10 @@ impl Transport {
     /// asyncio: `BaseTransport.set_protocol`.
     #[track_caller]
     pub fn set_protocol<P: StreamProtocol<Kind>, Kind>(&self, protocol: Rc<RefCell<P>>) {
-        if let Err(error) = self.0.set_protocol(P::erase(protocol)) {
-            self.0.report_misuse("set_protocol", error, Location::caller());
+        let before = self.0.protocol().and_then(AnyStreamProtocol::into_sink);
+        match self.0.set_protocol(P::erase(protocol)) {
+            Ok(()) => before.into_iter().for_each(|before| before.detached()),
+            Err(error) => self.0.report_misuse("set_protocol", error, Location::caller()),
         }
     }
 
@@ -337,6 +339,16 @@ pub(crate) trait RawTransport {
     fn with_fd(&self, look: &mut dyn FnMut(BorrowedFd<'_>));
     fn set_protocol(&self, protocol: AnyStreamProtocol) -> Result<()>;
     fn protocol(&self) -> Option<AnyStreamProtocol>;
+    /// Receives by itself what the protocol, a sink, waits for: 0 at the end of the input, of which the sink has been told
+    /// then, and `WouldBlock` if there is nothing or it has to come through the protocol.
+    fn try_receive(&self, memory: &mut [u8]) -> io::Result<usize> {
+        let _ = memory;
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+    /// Whether the input ended without the other side's saying so, where it should have.
+    fn is_truncated(&self) -> bool {
+        false
+    }
     fn write_buffer_size(&self) -> usize;
     fn write_buffer_limits(&self) -> (usize, usize);
     fn set_write_buffer_limits(&self, high: Option<usize>, low: Option<usize>) -> Result<()>;

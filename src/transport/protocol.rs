@@ -4,6 +4,7 @@ use std::{
     any::{Any, type_name},
     cell::{RefCell, RefMut},
     rc::Rc,
+    task::Waker,
 };
 
 use crate::{
@@ -329,13 +330,29 @@ impl Calls<AnyStreamProtocol> {
 }
 
 impl AnyStreamProtocol {
-    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS is one so far"))]
     pub(crate) fn of_sink(sink: Rc<dyn PullSink>) -> Self {
         AnyStreamProtocol(Kind::Sink(sink))
     }
 
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS takes over"))]
+    pub(crate) fn is_same_sink(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Kind::Sink(one), Kind::Sink(other)) => Rc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
     pub(crate) fn is_sink(&self) -> bool {
         matches!(self.0, Kind::Sink(_))
+    }
+
+    /// Who is to be woken instead of being called to receive.
+    #[inline]
+    pub(crate) fn take_reader(&self) -> Option<Waker> {
+        match &self.0 {
+            Kind::Sink(sink) => sink.take_reader(),
+            Kind::Plain(_) | Kind::Buffered(_) => None,
+        }
     }
 
     /// The layer of the crate's own that it is, if it is one.
@@ -394,7 +411,7 @@ impl Callee for AnyStreamProtocol {
                 Notice::Resume => protocol.resume_writing(),
                 Notice::Lost(error) => protocol.connection_lost(error.as_ref()),
                 Notice::Eof => drop(protocol.eof_received()),
-                Notice::Error(_) => {}
+                Notice::Error(_) | Notice::Child(_) => {}
             },
             BorrowedProtocol::Buffered(protocol) => match notice {
                 Notice::Made => protocol.connection_made(transport),
@@ -402,15 +419,15 @@ impl Callee for AnyStreamProtocol {
                 Notice::Resume => protocol.resume_writing(),
                 Notice::Lost(error) => protocol.connection_lost(error.as_ref()),
                 Notice::Eof => drop(protocol.eof_received()),
-                Notice::Error(_) => {}
+                Notice::Error(_) | Notice::Child(_) => {}
             },
             BorrowedProtocol::Sink(sink) => match notice {
-                Notice::Made => sink.connection_made(),
+                Notice::Made => sink.connection_made(transport),
                 Notice::Pause => sink.pause_writing(),
                 Notice::Resume => sink.resume_writing(),
                 Notice::Lost(error) => sink.connection_lost(error.as_ref()),
                 Notice::Eof => drop(sink.eof_received()),
-                Notice::Error(_) => {}
+                Notice::Error(_) | Notice::Child(_) => {}
             },
         }
     }

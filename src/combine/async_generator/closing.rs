@@ -222,6 +222,17 @@ impl EventLoop {
     /// # asyncio::ok(())
     /// ```
     ///
+    /// At the end of a program that has no [`run`](crate::run), which does all this by itself:
+    ///
+    /// ```
+    /// let event_loop = asyncio::new_event_loop()?;
+    /// # event_loop.stop();
+    /// let outcome = event_loop.run_forever();
+    /// event_loop.run_until_complete(event_loop.shutdown_asyncgens())?;
+    /// event_loop.close()?;
+    /// outcome
+    /// ```
+    ///
     /// asyncio: `loop.shutdown_asyncgens`.
     pub fn shutdown_asyncgens(&self) -> impl StdFuture<Output = Result<()>> + use<> {
         let id = self.inner.shared.id;
