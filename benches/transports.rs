@@ -46,7 +46,7 @@ fn main() {
     for group in groups().filter(wanted) {
         print_times(group, &measure(group, test));
     }
-    println!("\n| calls; allocations | asyncio | buffered | raw | tokio | smol |\n|---|---|---|---|---|---|");
+    println!("\n| calls; allocations | asyncio | its other way | raw | tokio | smol |\n|---|---|---|---|---|---|");
     for group in groups().filter(wanted) {
         print_counts(group, test);
     }
@@ -98,7 +98,8 @@ fn print_counts(group: &Group, test: bool) {
     let few = if test { 20 } else { 3000 };
     let count_calls = |peer, count| if test { None } else { system_calls(group.name, peer, count) };
     print!("| {} |", group.name);
-    for name in ["asyncio", "asyncio_buffered", RAW, "tokio", "smol"] {
+    let other_way = group.peers.iter().find(|peer| peer.name.starts_with("asyncio_")).map_or("", |peer| peer.name);
+    for name in ["asyncio", other_way, RAW, "tokio", "smol"] {
         let Some(peer) = group.peer(name) else {
             print!(" |");
             continue;

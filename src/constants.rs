@@ -60,6 +60,10 @@ pub(crate) const PIECES_PER_WRITE: usize = 128;
 /// How long a server does not accept after it ran out of descriptors or memory (asyncio: `ACCEPT_RETRY_DELAY`, 1 s).
 pub(crate) const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
+/// How often a server that drains looks at its connections, and how long one is without a word until it counts as idle:
+/// long beside what a program needs between two pieces of an answer, short beside any limit that an operator sets.
+pub(crate) const DRAIN_LOOK: Duration = Duration::from_millis(100);
+
 /// How many connections may wait to be accepted, unless a server says otherwise (asyncio: 100).
 pub(crate) const BACKLOG: u32 = 100;
 
@@ -111,3 +115,6 @@ pub(crate) const CHILDREN_CHECK: Duration = Duration::from_secs(1);
 /// What a line of a stream may have, and half of what a stream holds before it pauses reading, in bytes.
 /// (asyncio: `_DEFAULT_LIMIT`)
 pub(crate) const LIMIT: usize = 64 << 10;
+
+/// After which time a group of processes that was asked to end is looked at; it doubles up to [`LAST_RETRY`].
+pub(crate) const FIRST_LOOK: Duration = Duration::from_millis(5);

@@ -44,6 +44,8 @@
 //! | servers | [`EventLoop::create_server`], [`EventLoop::create_unix_server`], [`Server`], [`EventLoop::connect_accepted_socket`] |
 #![cfg_attr(feature = "tls", doc = "| TLS | [`SslContext`], [`CreateServer::ssl`], [`EventLoop::start_tls`] |")]
 //! | datagrams | [`EventLoop::create_datagram_endpoint`], [`DatagramTransport`], [`DatagramProtocol`] |
+#![cfg_attr(feature = "hyper", doc = "| hyper | [`hyper_rt::Timer`], [`hyper_rt::Executor`], [`Stream`] |")]
+#![cfg_attr(feature = "tokio-compat", doc = "| crates for tokio | [`tokio_compat`], [`Stream`] |")]
 //! | subprocesses | [`create_subprocess_exec`], [`create_subprocess_shell`], [`subprocess::Process`], [`EventLoop::subprocess_exec`], [`EventLoop::subprocess_shell`], [`SubprocessProtocol`] |
 //! | pipes, files | [`EventLoop::connect_read_pipe`], [`EventLoop::connect_write_pipe`], [`EventLoop::sendfile`], [`EventLoop::sock_sendfile`] |
 //! | sockets | [`EventLoop::sock_recv`] and its kin, [`EventLoop::add_reader`], [`EventLoop::getaddrinfo`] |
@@ -58,7 +60,8 @@
 //!
 //! | level | module | what |
 //! |--:|---|---|
-//! | 8 | `runner`, `workers`, `subprocess` | `run`, `Runner`, `block_on`; `run_workers`; `Process` |
+//! | 8 | `runner`, `workers`, `stopping`, `subprocess` | `run`, `Runner`, `block_on`; `run_workers`; what signals do to a run; `Process` |
+//! |   | `hyper_rt`, `tokio_compat` | streams, timers and tasks by the traits of others |
 //! | 7 | `streams` | `StreamReader`, `StreamWriter`, `open_connection`, `start_server` |
 //! | 6 | `net` | openers of transports, servers, files, plain sockets, names |
 //! |   | `process` | subprocess transports, how they are started, who learns that a child ended |
@@ -83,6 +86,8 @@ mod error;
 mod event_loop;
 mod executor;
 mod future;
+#[cfg(feature = "hyper")]
+pub mod hyper_rt;
 mod net;
 mod process;
 #[cfg(feature = "process-pool")]
@@ -90,6 +95,7 @@ mod process_pool;
 mod report;
 mod runner;
 mod signals;
+mod stopping;
 mod streams;
 pub mod subprocess;
 mod sync;
@@ -97,6 +103,8 @@ mod sys;
 mod task;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tokio-compat")]
+pub mod tokio_compat;
 mod transport;
 mod workers;
 
@@ -160,6 +168,7 @@ pub use crate::{
         stream::Stream,
         writer::StreamWriter,
     },
+    subprocess::{create_subprocess_exec, create_subprocess_shell},
     sync::{
         barrier::{Barrier, BarrierWait},
         condition::{Condition, ConditionWait},
@@ -282,6 +291,7 @@ const _: () = {
     send_and_sync::<ThreadsafeFuture<Value>>();
     send_and_sync::<ThreadsafeSetter<Value>>();
     send::<TaskOutcome<'static, Value>>();
+    send::<subprocess::Process>();
     send_and_sync::<Sleep>();
     send_and_sync::<Timeout>();
     send_and_sync::<TimeoutFuture<Sleep>>();
@@ -349,8 +359,8 @@ pub mod prelude {
     pub use crate::{
         BufferedProtocol, Clock, DatagramProtocol, Error, Executor, GatherArgs, IntoCoroutine, Protocol, Resolver,
         Separator,
-        Result, StreamProtocol, ToAddress, ToDestination, ToSignal, ToUnixAddress, Waitable, all_tasks, as_completed,
-        async_generator, block_on, cancellable, copy_context, create_task, current_task, ensure_future, gather,
+        Result, StreamProtocol, SubprocessProtocol, ToAddress, ToDestination, ToSignal, ToUnixAddress, Waitable, all_tasks, as_completed,
+        async_generator, block_on, cancellable, copy_context, create_subprocess_exec, create_subprocess_shell, create_task, current_task, ensure_future, gather,
         get_event_loop, get_running_loop, new_event_loop, ok, run, run_coroutine_threadsafe, run_workers,
         selector::Selector, set_event_loop, shield, shielded, sleep, sleep_until, staggered_race, timeout, timeout_at,
         to_thread, wait, wait_for, wrap_future,

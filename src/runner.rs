@@ -1,11 +1,10 @@
 //! Entering the loop: `run`, `Runner`, `block_on`.
 
 use std::{
-    cell::{Cell, RefCell},
     fmt,
     future::{Future as StdFuture, IntoFuture},
     panic::{AssertUnwindSafe, Location, resume_unwind},
-    rc::Rc,
+    time::Duration,
 };
 
 use futures::FutureExt;
@@ -14,7 +13,8 @@ use crate::{
     constants::THREAD_JOIN_TIMEOUT,
     context::{self, Context},
     error::{Cancelled, Canceller, Error, Result},
-    event_loop::{EventLoop, exceptions::ExceptionContext, meta::flag, running, step::TaskRef},
+    event_loop::{EventLoop, exceptions::ExceptionContext, meta::flag, running},
+    stopping::Stopping,
     task::run::MainOptions,
 };
 
@@ -119,6 +119,7 @@ pub fn block_on<F: IntoFuture>(future: F) -> F::Output {
 pub struct Runner {
     debug: Option<bool>,
     loop_factory: Option<Box<dyn FnOnce() -> Result<EventLoop>>>,
+    graceful_shutdown: Option<Duration>,
     stage: Stage,
 }
 
@@ -164,6 +165,56 @@ impl Runner {
     #[must_use]
     pub fn loop_factory(mut self, factory: impl FnOnce() -> Result<EventLoop> + 'static) -> Self {
         self.loop_factory = Some(Box::new(factory));
+        self
+    }
+
+    /// Lets a run end in good order on SIGTERM as well as on SIGINT: its servers drain first, for at most `deadline`.
+    ///
+    /// The first of the two signals drains all servers of the loop, as [`Server::drain`](crate::Server::drain) does: new
+    /// connections are refused, idle ones closed, busy ones finished until the deadline, and the rest is aborted and named
+    /// in the log. Then main is cancelled; [`serve_forever`](crate::Server::serve_forever) waits until then, so that what
+    /// main cleans up is still there for the last request. A second signal forces: it aborts the connections that are left
+    /// and cancels main at once. Where there is no server, the first one cancels main. Further ones cancel it again, and
+    /// then drop it. A main that ends before its servers have drained is not the end of the drain, which the run waits for.
+    ///
+    /// The run gives what main makes of its cancellation; one that lets it out gives [`Error::KeyboardInterrupt`] after
+    /// SIGINT, as ever, and [`Error::Cancelled`] with the message "SIGTERM" after SIGTERM, which the program may take for a
+    /// success: see the example.
+    ///
+    /// As for SIGINT, this is for the main thread, and for a program that has no handler of its own and does not ignore the
+    /// signal; a handler that is added to the loop for one of the two takes that over. By default, SIGTERM is left alone.
+    ///
+    /// # Examples
+    ///
+    /// A server that exits with 0 on SIGTERM, and has answered what it had begun:
+    ///
+    /// ```no_run
+    /// # struct Ignore;
+    /// # impl asyncio::Protocol for Ignore {
+    /// #     fn data_received(&mut self, _data: &[u8]) {}
+    /// # }
+    /// use std::time::Duration;
+    ///
+    /// use asyncio::{Error, Result, Runner};
+    ///
+    /// async fn serve() -> Result<()> {
+    ///     let event_loop = asyncio::get_running_loop()?;
+    ///     let server = event_loop.create_server(|| Ignore, ("0.0.0.0", 8888)).await?;
+    ///     server.serve_forever().await
+    /// }
+    ///
+    /// fn main() -> Result<()> {
+    ///     match Runner::new().graceful_shutdown(Duration::from_secs(30)).run(serve()) {
+    ///         Err(Error::Cancelled(_)) => Ok(()), // SIGTERM
+    ///         ended => ended,
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// asyncio: has none.
+    #[must_use]
+    pub fn graceful_shutdown(mut self, deadline: Duration) -> Self {
+        self.graceful_shutdown = Some(deadline);
         self
     }
 
@@ -245,64 +296,16 @@ impl Runner {
         created: &'static Location<'static>,
     ) -> Result<T> {
         let (event_loop, context) = self.open()?;
-        let interrupts = Rc::new(Interrupts::default());
-        let seen = interrupts.clone();
-        let reason = Cancelled::by(Canceller::Interrupt, None);
-        let guard = event_loop.on_interrupt(move |event_loop| seen.interrupt(event_loop, reason.clone()))?;
+        let stopping = Stopping::new(self.graceful_shutdown);
+        let guards = stopping.take_over(&event_loop)?;
         let options = MainOptions { context: Some(context), keep: false };
-        let result = event_loop.run_main(main, options, created, |task| interrupts.begin(task));
-        if guard.is_some() {
+        let result = event_loop.run_main(main, options, created, |task| stopping.begin(task));
+        stopping.finish_drain(&event_loop);
+        if !guards.is_empty() {
             event_loop.take_signals();
         }
-        drop(guard);
-        if interrupts.end(&result) { Err(Error::KeyboardInterrupt) } else { result }
-    }
-}
-
-/// What SIGINT does to a main task: the first cancels it, the second cancels it again, the third drops it.
-#[derive(Default)]
-pub(crate) struct Interrupts {
-    count: Cell<usize>,
-    /// Set by one that comes when main has ended, or in its last step: it cannot be cancelled any more. Never cleared.
-    too_late: Cell<bool>,
-    /// Main, while it runs.
-    task: RefCell<Option<TaskRef>>,
-}
-
-impl Interrupts {
-    pub(crate) fn begin(&self, task: &TaskRef) {
-        self.task.replace(Some(task.clone()));
-    }
-
-    pub(crate) fn interrupt(&self, event_loop: &EventLoop, reason: Cancelled) {
-        self.count.set(self.count.get() + 1);
-        let Some(task) = self.task() else { return };
-        match self.count.get() {
-            _ if task.is_done() => self.too_late.set(true),
-            1 => drop(task.cancel(reason)),
-            // Behind the step that the first one has queued: main takes them one by one.
-            2 => drop(event_loop.call_soon(move || task.cancel(reason))),
-            _ => {
-                task.kill();
-                task.wake_all();
-            }
-        }
-    }
-
-    pub(crate) fn task(&self) -> Option<TaskRef> {
-        self.task.borrow().clone()
-    }
-
-    /// Says, after main's end, whether it counts as interrupted.
-    pub(crate) fn end<T>(&self, result: &Result<T>) -> bool {
-        let task = self.task.take();
-        match result {
-            _ if self.count.get() > 1 => true,
-            // A cancellation that nobody else asked for.
-            Err(Error::Cancelled(_)) => self.count.get() == 1 && task.is_some_and(|task| task.uncancel() == 0),
-            Ok(_) => self.too_late.get(),
-            Err(_) => false,
-        }
+        drop(guards);
+        stopping.end(result)
     }
 }
 

@@ -30,8 +30,8 @@ use crate::{
 #[derive(Default)]
 struct Handlers {
     callbacks: RefCell<BTreeMap<i32, Handler>>,
-    /// What `run` does when it is interrupted: at once, not in its turn.
-    interrupt: RefCell<Option<(Arrivals, SignalHook)>>,
+    /// What a run does when it is to end: at once, not in its turn.
+    taken_over: RefCell<BTreeMap<i32, (Arrivals, SignalHook)>>,
 }
 
 struct Handler {
@@ -149,17 +149,16 @@ impl EventLoop {
         Ok(true)
     }
 
-    /// Calls `interrupted` between callbacks when SIGINT arrives, until the guard goes. `None` where that is not for us
-    /// to do: off the main thread, or where the program has a handler of its own.
-    pub(crate) fn on_interrupt(&self, interrupted: impl Fn(&EventLoop) + 'static) -> Result<Option<InterruptGuard>> {
-        const SIGINT: i32 = libc::SIGINT;
-        if !signal::on_main_thread() || !signal::is_default(SIGINT) {
+    /// Calls `act` between callbacks when the signal arrives, until the guard goes. `None` where that is not for us to do:
+    /// off the main thread, or where the program has a handler of its own.
+    pub(crate) fn take_over(&self, number: i32, act: impl Fn(&EventLoop) + 'static) -> Result<Option<SignalGuard>> {
+        if !signal::on_main_thread() || !signal::is_default(number) {
             return Ok(None);
         }
-        let arrivals = Arrivals::register(SIGINT, self.inner.shared.clone())?;
-        let before = self.handlers().interrupt.replace(Some((arrivals, Rc::new(interrupted))));
+        let arrivals = Arrivals::register(number, self.inner.shared.clone())?;
+        let before = self.handlers().taken_over.borrow_mut().insert(number, (arrivals, Rc::new(act)));
         drop(before);
-        Ok(Some(InterruptGuard { id: self.inner.shared.id, active: Cell::new(true) }))
+        Ok(Some(SignalGuard { id: self.inner.shared.id, number, active: Cell::new(true) }))
     }
 
     fn handlers(&self) -> Rc<Handlers> {
@@ -175,12 +174,17 @@ impl EventLoop {
 }
 
 impl Handlers {
-    /// Queues the callbacks of the signals that have come, and acts on an interrupt.
+    /// Queues the callbacks of the signals that have come, and acts on those that end a run.
     fn dispatch(&self, event_loop: &EventLoop) {
-        let interrupt = self.interrupt.borrow().as_ref().map(|(arrivals, act)| (arrivals.take(), act.clone()));
-        // A handler of the program's own takes the signal over from `run`, as long as it is there.
-        let taken_over = self.callbacks.borrow().contains_key(&libc::SIGINT);
-        if let Some((times, act)) = interrupt.filter(|_| !taken_over) {
+        let mut acts = Vec::new();
+        for (number, (arrivals, act)) in &*self.taken_over.borrow() {
+            let times = arrivals.take();
+            // A handler of the program's own takes the signal over from the run, as long as it is there.
+            if times > 0 && !self.callbacks.borrow().contains_key(number) {
+                acts.push((times, act.clone()));
+            }
+        }
+        for (times, act) in acts {
             (0..times).for_each(|_| act(event_loop));
         }
         let mut due = Vec::new();
@@ -193,20 +197,21 @@ impl Handlers {
     }
 }
 
-/// Ends what [`EventLoop::on_interrupt`] began.
-pub(crate) struct InterruptGuard {
+/// Ends what [`EventLoop::take_over`] began.
+pub(crate) struct SignalGuard {
     id: u64,
+    number: i32,
     active: Cell<bool>,
 }
 
-impl Drop for InterruptGuard {
+impl Drop for SignalGuard {
     fn drop(&mut self) {
         if !self.active.replace(false) {
             return;
         }
         let handlers =
             running::by_id(self.id).and_then(|event_loop| event_loop.slots().get::<Handlers>(slots::SIGNALS));
-        let interrupt = handlers.and_then(|handlers| handlers.interrupt.take());
-        drop(interrupt);
+        let act = handlers.and_then(|handlers| handlers.taken_over.borrow_mut().remove(&self.number));
+        drop(act);
     }
 }

@@ -19,7 +19,8 @@ use crate::{
         threadsafe::{Shared, ThreadsafeLoop},
     },
     report,
-    runner::{Interrupts, Runner},
+    runner::Runner,
+    stopping::Interrupts,
     sys::signal::{self, Signal},
     task::run::MainOptions,
 };

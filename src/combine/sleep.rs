@@ -40,6 +40,27 @@ use crate::{
 /// # asyncio::ok(())
 /// ```
 ///
+/// The date, time and again:
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+///
+/// async fn display_date(every: Duration) -> asyncio::Result<()> {
+///     let event_loop = asyncio::get_running_loop()?;
+///     let end_time = event_loop.time() + 5 * every;
+///     loop {
+///         println!("{:?}", SystemTime::now());
+///         if event_loop.time() + every >= end_time {
+///             return Ok(());
+///         }
+///         asyncio::sleep(every).await?;
+///     }
+/// }
+///
+/// asyncio::run(display_date(Duration::from_millis(2)))?;
+/// # asyncio::ok(())
+/// ```
+///
 /// asyncio: `asyncio.sleep`. Differs: gives no value.
 pub fn sleep(delay: Duration) -> Sleep {
     Sleep { end: End::In(delay), timer: None, leaf: Leaf::new() }

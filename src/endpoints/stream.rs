@@ -29,6 +29,7 @@ use crate::{
     sys::{addr::Address, pipe, selector::Interest, socket},
     transport::{
         RawTransport, SendfileMode, Transport,
+        activity::{Activity, Standing},
         buffers::IoBuffers,
         calls::{Called, Caller, Calls, Notice},
         extra_info::{ExtraName, ExtraValue},
@@ -73,6 +74,7 @@ pub(crate) struct StreamEndpoint {
     local: OnceCell<Option<Address>>,
     buffer: RefCell<WriteBuffer>,
     flow: Cell<Flow>,
+    activity: Cell<Activity>,
     calls: Calls<AnyStreamProtocol>,
     buffers: Rc<IoBuffers>,
     /// Set when the protocol is told of its connection: reading begins then.
@@ -140,6 +142,7 @@ impl StreamEndpoint {
             local: OnceCell::new(),
             buffer: RefCell::default(),
             flow: Cell::default(),
+            activity: Cell::default(),
             calls: Calls::new(event_loop, protocol),
             buffers: IoBuffers::of(event_loop),
             started: Cell::new(false),
@@ -373,10 +376,14 @@ impl StreamEndpoint {
     fn receive(&self, memory: &mut [u8]) -> io::Result<usize> {
         let fd = self.fd.borrow();
         let Some(fd) = &*fd else { return Err(io::ErrorKind::WouldBlock.into()) };
-        match self.kind {
+        let count = match self.kind {
             Kind::Socket => socket::recv_into(fd.as_fd(), memory),
             Kind::ReadPipe | Kind::WritePipe => pipe::read(fd.as_fd(), memory),
+        }?;
+        if count > 0 {
+            self.activity.set(self.activity.get().received());
         }
+        Ok(count)
     }
 
     fn send(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -427,6 +434,7 @@ impl StreamEndpoint {
     /// Sends what the system takes of `pieces` and keeps the rest; the protocol pauses for it unless there comes `more`.
     #[inline]
     fn put(&self, pieces: &[IoSlice<'_>], more: bool) {
+        self.activity.set(self.activity.get().written());
         let mut sent = 0;
         if self.buffer.borrow().is_empty() {
             match self.send(pieces) {
@@ -752,6 +760,13 @@ impl RawTransport for StreamEndpoint {
         self.closing.get()
     }
 
+    fn standing(&self) -> Standing {
+        let activity = self.activity.get();
+        let writes = self.sending_file.get() || !self.buffer.borrow().is_empty();
+        let waits = writes || self.paused.get() || !self.calls.is_at_rest();
+        Standing { activity, unanswered: activity.is_unanswered(), waits }
+    }
+
     fn extra_info(&self, name: ExtraName) -> Option<ExtraValue> {
         match (name, self.kind) {
             (ExtraName::PeerName, Kind::Socket) => Some(Box::new(self.peer.clone()?)),
@@ -852,6 +867,7 @@ impl RawTransport for StreamEndpoint {
     }
 
     fn end_sendfile(&self) {
+        self.activity.set(self.activity.get().written());
         self.sending_file.set(false);
         self.wants_writable.set(false);
         drop(self.drained.take());

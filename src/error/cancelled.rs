@@ -73,6 +73,8 @@ pub enum Canceller {
     AsyncGenerator,
     /// SIGINT (Ctrl-C) under `run` or `run_workers`.
     Interrupt,
+    /// SIGTERM under a `Runner` with `graceful_shutdown`.
+    Terminate,
     /// `run` or `Runner`, which cancels what is left when the main coroutine has ended.
     Runner,
     /// `run_workers`, because of SIGTERM or because another worker failed.
@@ -89,6 +91,7 @@ impl fmt::Display for Canceller {
             Canceller::TaskGroup => f.write_str("a task group"),
             Canceller::AsyncGenerator => f.write_str("an async generator"),
             Canceller::Interrupt => f.write_str("SIGINT"),
+            Canceller::Terminate => f.write_str("SIGTERM"),
             Canceller::Runner => f.write_str("the runner"),
             Canceller::Workers => f.write_str("run_workers"),
         }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    context::{self, ContextRef},
     error::{Error, Result},
     event_loop::{
         EventLoop,
@@ -203,12 +204,18 @@ impl EventLoop {
 
     /// Gives `context` to the exception handler.
     ///
-    /// A panic of the handler is caught and written as a record, with the context that it was called with.
+    /// The handler runs in the [`Context`](crate::Context) of the callback or the task that the report is about, unless
+    /// the task has ended before and given its context back. A panic of the handler is caught and written as a record, with what it was called with.
     ///
     /// asyncio: `loop.call_exception_handler`.
     pub fn call_exception_handler(&self, context: &ExceptionContext) {
         let Some(handler) = self.get_exception_handler() else { return self.default_exception_handler(context) };
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| handler(self, context))) {
+        let place = context.task.as_ref().filter(|task| !task.done()).map(AnyTask::get_context);
+        // A task that reports itself is there already.
+        let entered = place.and_then(|place| context::enter(ContextRef::Shared(place), 0).ok());
+        let outcome = catch_unwind(AssertUnwindSafe(|| handler(self, context)));
+        drop(entered);
+        if let Err(payload) = outcome {
             let error = Error::from_panic(payload);
             report::error(&format!("Unhandled error in exception handler: {error}\ncontext: {}", context.record()));
         }

@@ -168,8 +168,8 @@ impl<R: 'static, F: FnOnce() -> R + 'static> HandleCell<F, R> {
 impl<R: 'static, F: FnOnce() -> R + 'static> RunHandle for HandleCell<F, R> {
     fn run(self: Rc<Self>, event_loop: &EventLoop) {
         let Some(callback) = self.take_waiting(Stage::Running) else { return };
-        // `_left` goes last, when those who wait have been told: what a context holds is other people's code.
-        let (outcome, _left) = match context::enter(self.context.take(), 0) {
+        // `left` goes last, when those who wait have been told: what a context holds is other people's code.
+        let (outcome, left) = match context::enter(self.context.take(), 0) {
             Ok(entered) => {
                 let outcome = catch_unwind(AssertUnwindSafe(callback));
                 (outcome.map_err(Error::from_panic), entered.leave())
@@ -183,6 +183,8 @@ impl<R: 'static, F: FnOnce() -> R + 'static> RunHandle for HandleCell<F, R> {
         self.waker.set(waker);
         self.finish(Err(error.clone()));
         if !awaited {
+            // In the callback's context once more, as asyncio's handlers run; it was left just now, so it can be entered.
+            let _entered = context::enter(left, 0);
             report_failure(event_loop, self, error);
         }
     }

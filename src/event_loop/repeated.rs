@@ -65,10 +65,13 @@ impl<F: FnMut() + 'static> RunHandle for RepeatedHandle<F> {
             ContextRef::Shared(context) => ContextRef::Shared(context.clone()),
             ContextRef::Bare(_) => ContextRef::default(),
         };
+        let mut place = None;
         let outcome = match context::enter(context, self.identity) {
             Ok(entered) => {
                 let outcome = catch_unwind(AssertUnwindSafe(&mut callback));
-                self.context.set(entered.leave());
+                let left = entered.leave();
+                place = outcome.is_err().then(|| left.clone());
+                self.context.set(left);
                 outcome.map_err(Error::from_panic)
             }
             Err(error) => {
@@ -82,6 +85,8 @@ impl<F: FnMut() + 'static> RunHandle for RepeatedHandle<F> {
             drop((callback, self.context.take()));
         }
         if let Err(error) = outcome {
+            // In the callback's context, as asyncio's handlers run.
+            let _entered = place.map(|place| context::enter(place, self.identity));
             let handle = AnyHandle { handle: self.clone() };
             let mut context = ExceptionContext::new(format!("Exception in callback {handle:?}"))
                 .exception(error)

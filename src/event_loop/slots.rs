@@ -29,6 +29,14 @@ impl Slots {
         Some(cell.downcast().expect("a slot is used by one layer with one type"))
     }
 
+    /// Lends what the layer has stored, if anything. `look` must not touch the slots.
+    #[inline]
+    pub(crate) fn look<T: 'static, R>(&self, index: SlotIndex, look: impl FnOnce(&T) -> R) -> Option<R> {
+        let cells = self.cells.borrow();
+        let value = cells[index.0].as_ref()?;
+        Some(look(value.downcast_ref().expect("a slot is used by one layer with one type")))
+    }
+
     /// What the layer has stored; the first call makes it.
     pub(crate) fn get_or_init<T: 'static>(&self, index: SlotIndex, make: impl FnOnce() -> T) -> Rc<T> {
         if let Some(value) = self.get(index) {

@@ -437,6 +437,8 @@ impl<F> Drop for Driver<'_, F> {
 pub(crate) struct Finished {
     waiters: Waiters,
     report: Option<ExceptionContext>,
+    /// The context that the report is made in.
+    place: Option<ContextRef>,
 }
 
 impl EventLoop {
@@ -531,6 +533,12 @@ impl EventLoop {
                 rare.context.take()
             });
         }
+        // A failure that is reported at once is reported in the task's context.
+        let place = match outcome {
+            flag::FAILED => slot.as_ref().map(|slot| ContextRef::Bare(slot.vars.clone())),
+            _ => None,
+        };
+        let mut place = context.clone().filter(|_| outcome == flag::FAILED).map(ContextRef::Shared).or(place);
         if context.is_some() || slot.is_some() {
             self.drop_user_value(meta, waker, move || drop((slot, context)));
         }
@@ -558,8 +566,11 @@ impl EventLoop {
             // SAFETY: the driver that calls this has not returned, so the allocation is alive.
             never_retrieved(unsafe { BorrowedTask::new(meta, waker).to_ref() })
         });
+        if report.is_none() && place.is_some() {
+            self.drop_user_value(meta, waker, || drop(place.take()));
+        }
         if report.is_some() || !waiters.is_empty() {
-            self.inner.finished.borrow_mut().push(Finished { waiters, report });
+            self.inner.finished.borrow_mut().push(Finished { waiters, report, place });
             self.inner.has_finished.set(true);
         }
     }
@@ -587,7 +598,11 @@ impl EventLoop {
             let Some(finished) = finished else { return };
             self.notify(finished.waiters);
             if let Some(report) = finished.report {
+                let entered = finished.place.and_then(|place| context::enter(place, 0).ok());
                 self.call_exception_handler(&report);
+                if let (Err(payload), Some(task)) = (catch_unwind(AssertUnwindSafe(|| drop(entered))), report.task) {
+                    self.report_panic("Panic while a coroutine was dropped", payload, task);
+                }
             }
         }
     }

@@ -466,7 +466,7 @@ pub(crate) struct Options {
     environment: Vec<Variable>,
     executable: Option<OsString>,
     start_new_session: bool,
-    pub(crate) process_group: Option<i32>,
+    process_group: Option<i32>,
     user: Option<u32>,
     group: Option<u32>,
     extra_groups: Option<Vec<u32>>,
@@ -507,8 +507,23 @@ impl Options {
 
     /// Gives pipes to the standard streams that nothing is said of.
     fn with_pipes(mut self) -> Self {
-        self.stdio.iter_mut().for_each(|stdio| drop(stdio.get_or_insert(Stdio::PIPE)));
+        for stdio in &mut self.stdio {
+            stdio.get_or_insert(Stdio::PIPE);
+        }
         self
+    }
+
+    /// Gives the process a group of its own, whatever else is said.
+    pub(crate) fn lead_group(&mut self) -> Result<()> {
+        match self.process_group {
+            None if self.start_new_session => {}
+            None => self.process_group = Some(0),
+            Some(0) => {}
+            Some(_) => {
+                return Err(Error::Value("kill_on_drop does not go with the process_group of another one".into()));
+            }
+        }
+        Ok(())
     }
 
     /// Finds contradictions, and what was wrong from the beginning.

@@ -182,6 +182,8 @@ pub(super) struct Subprocess {
     buffers: Rc<IoBuffers>,
     /// Set when the protocol is told of its process; never cleared.
     started: Cell<bool>,
+    /// Set when the opener has returned; never cleared.
+    begun: Cell<bool>,
     /// Set by close() and at the end; never cleared.
     closed: Cell<bool>,
     /// Set when the process has ended; never cleared.
@@ -210,6 +212,7 @@ impl Subprocess {
             calls: Calls::new(event_loop, protocol),
             buffers: IoBuffers::of(event_loop),
             started: Cell::new(false),
+            begun: Cell::new(false),
             closed: Cell::new(false),
             exited: Cell::new(false),
             losing: Cell::new(false),
@@ -267,6 +270,20 @@ impl Subprocess {
             // It may be cancelled, and its owner has closed this transport then.
             let _ = opener.set_result(());
         }
+        event_loop.push(Ready::Io(self.clone(), IoEvent::Ready { readable: false, writable: false }));
+    }
+
+    /// The opener has returned, and the end of the process may be told.
+    fn begin(self: &Rc<Self>, event_loop: &EventLoop) {
+        self.begun.set(true);
+        if self.exited.get() {
+            self.tell_exit(event_loop);
+        }
+    }
+
+    fn tell_exit(self: &Rc<Self>, event_loop: &EventLoop) {
+        Calls::notify(self, event_loop, Notice::Child(ChildNotice::Exited));
+        self.try_finish();
     }
 
     /// Ends a process whose opener has gone: a protocol that has not heard of it never will.
@@ -357,7 +374,8 @@ impl Subprocess {
 
     /// Queues the last call of the protocol if there is nothing more to come.
     fn try_finish(&self) {
-        if !self.exited.get() || self.open_pipes.get() > 0 || self.losing.replace(true) {
+        let told = self.begun.get() || self.calls.protocol().is_none();
+        if !told || !self.exited.get() || self.open_pipes.get() > 0 || self.losing.replace(true) {
             return;
         }
         self.closed.set(true);
@@ -378,8 +396,10 @@ impl Subprocess {
 impl Parent for Subprocess {
     fn exited(self: Rc<Self>, event_loop: &EventLoop, _: i32) {
         self.exited.set(true);
-        Calls::notify(&self, event_loop, Notice::Child(ChildNotice::Exited));
-        self.try_finish();
+        // Else it is told as soon as the opener has returned.
+        if self.begun.get() || self.calls.protocol().is_none() {
+            self.tell_exit(event_loop);
+        }
     }
 
     fn discard(self: Rc<Self>) {
@@ -411,7 +431,8 @@ impl IoHandler for Subprocess {
             IoEvent::Lost if self.calls.protocol().is_none() => drop(self.ended(event_loop)), // abandoned
             IoEvent::Lost => Calls::notify(&self, event_loop, Notice::Lost(None)),
             IoEvent::Retry => Calls::retry(&self, event_loop),
-            IoEvent::Ready { .. } | IoEvent::TimedOut => {}
+            IoEvent::Ready { .. } => self.begin(event_loop),
+            IoEvent::TimedOut => {}
         }
     }
 

@@ -1,8 +1,11 @@
 //! What a stream has received and its reader has not taken yet.
 
+use std::fmt;
+
 use memchr::{memchr, memmem};
 
 use crate::{
+    constants::LIMIT,
     error::{Error, IncompleteReadError, LimitOverrunError, Result},
     streams::separator::Separator,
 };
@@ -147,12 +150,13 @@ impl ReadBuffer {
         self.take(self.len())
     }
 
-    /// Puts back what was taken last.
+    /// Puts back what was taken last, of a stream that is not paused; whether reading is to pause now.
     #[cfg(feature = "tls")]
-    pub(super) fn put_back(&mut self, mut bytes: Vec<u8>) {
-        bytes.extend_from_slice(self.bytes());
-        (self.bytes, self.start) = (bytes, 0);
+    pub(super) fn put_back(&mut self, bytes: Vec<u8>) -> bool {
+        let after = std::mem::replace(&mut self.bytes, bytes).split_off(self.start);
+        self.start = 0;
         self.taken += 1;
+        self.feed(&after)
     }
 
     /// What was set by set_exception(), as an attempt.
@@ -161,43 +165,47 @@ impl ReadBuffer {
     }
 }
 
-/// As many bytes as there are, at least one and at most this many.
-pub(super) struct AtMost(pub(super) usize);
+impl fmt::Display for ReadBuffer {
+    /// What the stream's `Debug` tells of it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.is_empty() {
+            write!(f, " {} bytes", self.len())?;
+        }
+        if self.ended {
+            f.write_str(" eof")?;
+        }
+        if self.limit != LIMIT {
+            write!(f, " limit={}", self.limit)?;
+        }
+        if let Some(exception) = &self.exception {
+            write!(f, " exception={exception:?}")?;
+        }
+        if self.paused {
+            f.write_str(" paused")?;
+        }
+        Ok(())
+    }
+}
 
-impl Request for AtMost {
+/// As many bytes as there are, at least one and at most this many; or everything up to the end.
+pub(super) struct Amount(pub(super) Option<usize>);
+
+impl Request for Amount {
     type Output = Vec<u8>;
 
     fn attempt(&mut self, buffer: &mut ReadBuffer) -> Attempt<Vec<u8>> {
         if let Some(failed) = buffer.check() {
             return failed;
         }
-        if self.0 > 0 && buffer.is_empty() && !buffer.is_ended() {
-            return Attempt::Starved;
-        }
-        Attempt::Done(Ok(buffer.take(self.0)))
+        let starved = match self.0 {
+            None => !buffer.is_ended(),
+            Some(count) => count > 0 && buffer.is_empty() && !buffer.is_ended(),
+        };
+        if starved { Attempt::Starved } else { Attempt::Done(Ok(buffer.take(self.0.unwrap_or(usize::MAX)))) }
     }
 
     fn wants(&self, _held: usize) -> usize {
-        self.0
-    }
-}
-
-/// Everything up to the end.
-pub(super) struct ToEnd;
-
-impl Request for ToEnd {
-    type Output = Vec<u8>;
-
-    fn attempt(&mut self, buffer: &mut ReadBuffer) -> Attempt<Vec<u8>> {
-        match buffer.check() {
-            Some(failed) => failed,
-            None if buffer.is_ended() => Attempt::Done(Ok(buffer.take_all())),
-            None => Attempt::Starved,
-        }
-    }
-
-    fn wants(&self, _held: usize) -> usize {
-        usize::MAX
+        self.0.unwrap_or(usize::MAX)
     }
 }
 
@@ -321,34 +329,61 @@ impl<S: Separator> Request for Until<S> {
 }
 
 /// A line with its end, or what is left where the stream ends without one.
-pub(super) struct Line(Until<u8>);
-
-impl Line {
-    pub(super) fn new() -> Self {
-        Line(Until { separator: b'\n', offset: 0 })
-    }
+#[derive(Default)]
+pub(super) struct Line {
+    /// How much has no end of a line.
+    searched: usize,
 }
 
 impl Request for Line {
     type Output = Vec<u8>;
 
+    #[inline]
     fn attempt(&mut self, buffer: &mut ReadBuffer) -> Attempt<Vec<u8>> {
-        let overrun = match self.0.locate(buffer) {
-            Attempt::Done(Ok(found)) => return Attempt::Done(Ok(buffer.take(found.end))),
-            Attempt::Starved if buffer.is_ended() => return Attempt::Done(Ok(buffer.take_all())),
-            Attempt::Starved => return Attempt::Starved,
-            Attempt::Done(Err(Error::LimitOverrun(overrun))) => overrun,
-            Attempt::Done(Err(error)) => return Attempt::Done(Err(error)),
-        };
-        // The line goes, so that the next one can be read.
-        let consumed = overrun.consumed();
-        let line = if buffer.bytes().get(consumed) == Some(&b'\n') { consumed + 1 } else { buffer.len() };
-        buffer.consume(line);
-        Attempt::Done(Err(Error::Value(overrun.to_string().into())))
+        if let Some(failed) = buffer.check() {
+            return failed;
+        }
+        let (bytes, limit) = (buffer.bytes(), buffer.limit());
+        match memchr(b'\n', &bytes[self.searched..]) {
+            Some(at) if self.searched + at <= limit => Attempt::Done(Ok(buffer.take(self.searched + at + 1))),
+            // The line goes, so that the next one can be read.
+            Some(at) => {
+                buffer.consume(self.searched + at + 1);
+                Attempt::Done(Err(Error::Value("Separator is found, but chunk is longer than limit".into())))
+            }
+            None if bytes.len() > limit => {
+                buffer.consume(buffer.len());
+                Attempt::Done(Err(Error::Value("Separator is not found, and chunk exceed the limit".into())))
+            }
+            None if buffer.is_ended() => Attempt::Done(Ok(buffer.take_all())),
+            None => {
+                self.searched = bytes.len();
+                Attempt::Starved
+            }
+        }
     }
 
     fn wants(&self, _held: usize) -> usize {
         usize::MAX
+    }
+}
+
+/// As a line, with nothing at the end.
+pub(super) struct NextLine(pub(super) Line);
+
+impl Request for NextLine {
+    type Output = Option<Vec<u8>>;
+
+    #[inline]
+    fn attempt(&mut self, buffer: &mut ReadBuffer) -> Attempt<Option<Vec<u8>>> {
+        match self.0.attempt(buffer) {
+            Attempt::Done(line) => Attempt::Done(line.map(|line| (!line.is_empty()).then_some(line))),
+            Attempt::Starved => Attempt::Starved,
+        }
+    }
+
+    fn wants(&self, held: usize) -> usize {
+        self.0.wants(held)
     }
 }
 
@@ -427,9 +462,9 @@ mod tests {
     #[test]
     fn a_line_of_just_the_limit_is_none_too_long() {
         let mut buffer = fed(7, b"1234567\n12345678\nok\n");
-        assert_eq!(done(Line::new(), &mut buffer).unwrap().unwrap(), b"1234567\n");
-        assert_eq!(done(Line::new(), &mut buffer).unwrap().unwrap_err().kind(), crate::ErrorKind::Value);
-        assert_eq!(done(Line::new(), &mut buffer).unwrap().unwrap(), b"ok\n");
-        assert!(done(Line::new(), &mut buffer).is_none());
+        assert_eq!(done(Line::default(), &mut buffer).unwrap().unwrap(), b"1234567\n");
+        assert_eq!(done(Line::default(), &mut buffer).unwrap().unwrap_err().kind(), crate::ErrorKind::Value);
+        assert_eq!(done(Line::default(), &mut buffer).unwrap().unwrap(), b"ok\n");
+        assert!(done(Line::default(), &mut buffer).is_none());
     }
 }

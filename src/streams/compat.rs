@@ -172,3 +172,21 @@ impl AsyncWrite for Stream {
         self.writer.poll_end(cx)
     }
 }
+
+#[cfg(any(feature = "hyper", feature = "tokio-compat"))]
+impl StreamReader {
+    /// Lends what there is to `take`, at most `most` bytes, none at the end.
+    #[inline]
+    pub(crate) fn poll_lend(&self, most: usize, cx: &Cx<'_>, take: impl FnOnce(&[u8])) -> Poll<io::Result<()>> {
+        self.key.core("reading from a stream")?.poll_lend(most, cx, take)
+    }
+}
+
+#[cfg(feature = "hyper")]
+impl Stream {
+    /// As [`StreamReader::poll_lend`].
+    #[inline]
+    pub(crate) fn poll_lend(&self, most: usize, cx: &Cx<'_>, take: impl FnOnce(&[u8])) -> Poll<io::Result<()>> {
+        self.reader.poll_lend(most, cx, take)
+    }
+}

@@ -54,6 +54,8 @@ pub(super) struct StreamKey {
 pub(super) enum Half {
     Reader,
     Writer,
+    /// In the writer's place, where a reader is fed by hand.
+    Feeder,
 }
 
 /// What became of a connection.
@@ -78,6 +80,8 @@ pub(super) struct StreamCore {
     reader: Cell<Option<Waker>>,
     /// Whether the transport may have something to receive. Set when it says so, cleared when it had nothing more.
     readable: Cell<bool>,
+    /// How many bytes may still be received before the transport says so again: others want their turn, too.
+    allowance: Cell<usize>,
     /// Set where the other side ended without saying so, as TLS does; never cleared.
     truncated: Cell<bool>,
     /// Set by pause_writing(), cleared by resume_writing() and by the end.
@@ -102,6 +106,18 @@ impl StreamKey {
     /// The stream, for a call that belongs to its loop's thread.
     #[inline]
     pub(super) fn core(&self, call: &str) -> Result<Rc<StreamCore>> {
+        let here = |running: Option<&EventLoop>| {
+            running.filter(|running| running.inner.shared.id == self.shared.id).and_then(|running| self.find(running))
+        };
+        match running::with(here) {
+            Some(core) => Ok(core),
+            None => self.core_aside(call),
+        }
+    }
+
+    /// The same where the loop does not run.
+    #[cold]
+    fn core_aside(&self, call: &str) -> Result<Rc<StreamCore>> {
         match running::local(&self.shared) {
             Some(event_loop) => self.find(&event_loop).ok_or_else(|| Error::Runtime("Event loop is closed".into())),
             None if self.shared.on_its_thread() => Err(Error::Runtime("Event loop is closed".into())),
@@ -109,10 +125,11 @@ impl StreamKey {
         }
     }
 
+    #[inline]
     fn find(&self, event_loop: &EventLoop) -> Option<Rc<StreamCore>> {
-        let streams = streams(event_loop);
-        let streams = streams.borrow();
-        streams.get(self.index).filter(|core| core.number == self.number).cloned()
+        let find =
+            |streams: &Streams| streams.borrow().get(self.index).filter(|core| core.number == self.number).cloned();
+        event_loop.slots().look(slots::STREAMS, find).flatten()
     }
 
     /// Lets go of one half: now, or as soon as the loop comes to it.
@@ -151,6 +168,7 @@ impl StreamCore {
             buffer: RefCell::new(ReadBuffer::new(limit)),
             reader: Cell::new(None),
             readable: Cell::new(false),
+            allowance: Cell::new(0),
             truncated: Cell::new(false),
             writing_paused: Cell::new(false),
             state: RefCell::new(State::Open),
@@ -178,7 +196,7 @@ impl StreamCore {
     fn gone(&self, half: Half) -> &Cell<bool> {
         match half {
             Half::Reader => &self.reader_gone,
-            Half::Writer => &self.writer_gone,
+            Half::Writer | Half::Feeder => &self.writer_gone,
         }
     }
 
@@ -186,18 +204,20 @@ impl StreamCore {
         self.gone(half).set(true);
         match half {
             Half::Reader => {
-                let reader = self.reader.take();
-                drop(reader);
+                self.unpark();
                 if self.is_open() && !self.writer_gone.get() {
-                    self.pause_reading();
-                }
-            }
-            Half::Writer if self.is_open() => {
-                if let Some(transport) = self.transport() {
-                    transport.close();
+                    return self.pause_reading();
                 }
             }
             Half::Writer => {}
+            Half::Feeder => {
+                self.feed_eof();
+                return self.forget_transport(); // which may be another protocol's now
+            }
+        }
+        // Nobody writes, and nobody closes it any more.
+        if let Some(transport) = self.transport().filter(|_| self.is_open()) {
+            transport.close();
         }
     }
 
@@ -217,7 +237,7 @@ impl StreamCore {
     }
 
     /// Has no part in the transport any more.
-    pub(super) fn forget_transport(&self) {
+    fn forget_transport(&self) {
         let before = self.transport.take();
         drop(before);
     }
@@ -298,6 +318,14 @@ impl StreamCore {
         }
     }
 
+    /// Whether somebody waits for something to read.
+    pub(super) fn has_reader(&self) -> bool {
+        let reader = self.reader.take();
+        let waits = reader.is_some();
+        self.reader.set(reader);
+        waits
+    }
+
     /// Nobody waits any more.
     pub(super) fn unpark(&self) {
         let reader = self.reader.take();
@@ -344,7 +372,7 @@ impl StreamCore {
         let memory = &mut lent.memory[..most];
         match transport.0.try_receive(memory) {
             Ok(count) => {
-                self.readable.set(count == most);
+                self.received(count, most);
                 self.feed(&memory[..count]);
                 // At the end of the input the transport has said so.
                 true
@@ -359,6 +387,21 @@ impl StreamCore {
                 true
             }
         }
+    }
+
+    /// The transport has something to receive.
+    #[inline]
+    fn may_receive(&self) {
+        self.readable.set(true);
+        self.allowance.set(READ_BUFFER);
+    }
+
+    /// It gave `count` bytes where `most` were asked for: less is all it had.
+    #[inline]
+    fn received(&self, count: usize, most: usize) {
+        let left = self.allowance.get().saturating_sub(count);
+        self.allowance.set(left);
+        self.readable.set(count == most && left > 0);
     }
 
     /// Reads into the caller's memory: what was received before, else from the transport.
@@ -378,7 +421,7 @@ impl StreamCore {
             match transport.0.try_receive(memory) {
                 Ok(0) => {} // the transport has said so
                 Ok(count) => {
-                    self.readable.set(count == memory.len());
+                    self.received(count, memory.len());
                     return Poll::Ready(Ok(count));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -448,7 +491,9 @@ impl StreamCore {
         if let State::Lost(error) = &*self.state.borrow() {
             return Poll::Ready(error.clone().map_or(Ok(()), |error| Err(error.into())));
         }
-        if self.transport().is_some_and(|transport| transport.get_write_buffer_size() > 0) {
+        // Of what is another protocol's nothing more is heard.
+        let transport = self.transport().filter(|_| self.is_open());
+        if transport.is_some_and(|transport| transport.get_write_buffer_size() > 0) {
             self.wait_to_write(cx);
             return Poll::Pending;
         }
@@ -479,12 +524,12 @@ impl StreamCore {
     }
 
     /// Joins those who wait for the transport to take more.
-    pub(super) fn wait_to_drain(&self) -> Result<Future<()>> {
+    pub(super) fn wait_to_drain(&self) -> Result<Waiting> {
         self.join(&self.drains)
     }
 
     /// Joins those who wait for the end; `None` if it has come.
-    pub(super) fn wait_closed(&self) -> Result<Option<Future<()>>> {
+    pub(super) fn wait_closed(&self) -> Result<Option<Waiting>> {
         match &*self.state.borrow() {
             State::Lost(None) | State::Detached => return Ok(None),
             State::Lost(Some(error)) => return Err(error.clone()),
@@ -493,18 +538,34 @@ impl StreamCore {
         self.join(&self.closes).map(Some)
     }
 
-    fn join(&self, waiters: &RefCell<Vec<Future<()>>>) -> Result<Future<()>> {
+    fn join(&self, waiters: &RefCell<Vec<Future<()>>>) -> Result<Waiting> {
         let event_loop = self.event_loop().ok_or_else(|| Error::Runtime("Event loop is closed".into()))?;
         let waiter = event_loop.create_future();
         let mut waiters = waiters.borrow_mut();
         // Those that were given up.
         waiters.retain(|waiter| !waiter.done());
         waiters.push(waiter.clone());
-        Ok(waiter)
+        Ok(Waiting(waiter))
     }
 
     fn wake_writers(&self) {
         self.writers.take().into_iter().for_each(wake);
+    }
+}
+
+/// One of those who wait.
+pub(super) struct Waiting(Future<()>);
+
+impl Waiting {
+    pub(super) async fn wait(self) -> Result<()> {
+        (&self.0).await
+    }
+}
+
+impl Drop for Waiting {
+    /// Where it was given up, nobody is to be told, and nobody is to miss an error.
+    fn drop(&mut self) {
+        self.0.cancel();
     }
 }
 
@@ -550,14 +611,14 @@ impl PullSink for StreamCore {
 
     fn take_reader(&self) -> Option<Waker> {
         let reader = self.reader.take()?;
-        self.readable.set(true);
+        self.may_receive();
         Some(reader)
     }
 
     fn readable(&self, receive: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
         let mut lent = self.buffers.lend();
         let count = receive(&mut lent.memory)?;
-        self.readable.set(count == lent.memory.len());
+        self.readable.set(false);
         if count > 0 {
             self.feed(&lent.memory[..count]);
         }
@@ -610,12 +671,23 @@ impl PullSink for StreamCore {
 
     fn detached(&self) {
         if self.is_open() {
+            // Whoever comes after us does not know that it was paused by us.
+            if self.look(ReadBuffer::resumes_for_more) || self.reader_gone.get() {
+                self.resume_reading();
+            }
             self.state.replace(State::Detached);
             self.readable.set(false);
             self.resume_writing();
             complete(self.closes.take(), None);
             self.wake_reader();
         }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let reader = self.reader.take();
+        let waits = reader.is_some();
+        self.reader.set(reader);
+        waits && self.buffer.borrow().is_empty()
     }
 
     fn discard(&self) {

@@ -110,11 +110,7 @@ impl Protocol for StreamFeeder {
 
 impl Drop for StreamFeeder {
     fn drop(&mut self) {
-        if let Ok(core) = self.key.core("dropping a feeder") {
-            core.feed_eof();
-            core.forget_transport(); // which may be another protocol's now
-        }
-        self.key.release(Half::Writer);
+        self.key.release(Half::Feeder);
     }
 }
 

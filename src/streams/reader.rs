@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     event_loop::{running, scope::Leaf},
     streams::{
-        buffer::{AtMost, Exactly, Line, Request, ToEnd, Until},
+        buffer::{Amount, Exactly, Line, NextLine, Request, Until},
         core::{Half, StreamCore, StreamKey},
         feeder::StreamFeeder,
         separator::Separator,
@@ -23,7 +23,8 @@ use crate::{
 /// Bytes that were received and not read yet are held, up to about twice the *limit* (64 KiB unless said otherwise); then
 /// the connection is not read from until at most the limit is left. No line may be longer than that.
 ///
-/// Every read that is cancelled or dropped leaves what has come for the next one. What a read waits for may be as large
+/// Every read that is cancelled or dropped leaves what has come for the next one. One read at a time: the compiler sees
+/// to it. What a read waits for may be as large
 /// as it likes, except up to a separator.
 ///
 /// It is a `futures::io::AsyncRead` and `AsyncBufRead`, too, so `AsyncReadExt` and `AsyncBufReadExt` serve it; where a
@@ -58,6 +59,17 @@ use crate::{
 ///     Ok(())
 /// })?;
 /// # asyncio::ok(())
+/// ```
+///
+/// A second read beside one that waits, a `RuntimeError` in asyncio, does not compile:
+///
+/// ```compile_fail,E0499
+/// # async fn both(mut reader: asyncio::StreamReader) -> asyncio::Result<()> {
+/// let line = reader.readline();
+/// let byte = reader.read(1);
+/// futures::try_join!(line, byte)?;
+/// # Ok(())
+/// # }
 /// ```
 ///
 /// asyncio: `asyncio.StreamReader`.
@@ -104,7 +116,7 @@ impl StreamReader {
         check_limit(limit)?;
         let event_loop = running::get_event_loop()?;
         let core = StreamCore::new(&event_loop, limit);
-        let key = core.share(&event_loop, &[Half::Reader, Half::Writer]);
+        let key = core.share(&event_loop, &[Half::Reader, Half::Feeder]);
         Ok((StreamFeeder::new(key.clone()), StreamReader::of(key)))
     }
 
@@ -131,11 +143,8 @@ impl StreamReader {
     /// See [`StreamReader`].
     ///
     /// asyncio: `StreamReader.read`, whose `-1` is `None` here.
-    pub async fn read(&mut self, count: impl Into<Option<usize>>) -> Result<Vec<u8>> {
-        match count.into() {
-            Some(count) => self.reading(AtMost(count)).await,
-            None => self.reading(ToEnd).await,
-        }
+    pub fn read(&mut self, count: impl Into<Option<usize>>) -> impl StdFuture<Output = Result<Vec<u8>>> + Send {
+        self.reading(Amount(count.into()))
     }
 
     /// Reads a line with its `\n`; where the stream ends without one, what is left, and nothing after that.
@@ -154,8 +163,8 @@ impl StreamReader {
     /// See [`StreamReader`].
     ///
     /// asyncio: `StreamReader.readline`.
-    pub async fn readline(&mut self) -> Result<Vec<u8>> {
-        self.reading(Line::new()).await
+    pub fn readline(&mut self) -> impl StdFuture<Output = Result<Vec<u8>>> + Send {
+        self.reading(Line::default())
     }
 
     /// As [`readline`](Self::readline), with `None` at the end: for `while let`.
@@ -186,9 +195,8 @@ impl StreamReader {
     /// ```
     ///
     /// asyncio: `async for line in reader`.
-    pub async fn next_line(&mut self) -> Result<Option<Vec<u8>>> {
-        let line = self.readline().await?;
-        Ok((!line.is_empty()).then_some(line))
+    pub fn next_line(&mut self) -> impl StdFuture<Output = Result<Option<Vec<u8>>>> + Send {
+        self.reading(NextLine(Line::default()))
     }
 
     /// Reads exactly `count` bytes.
@@ -219,8 +227,8 @@ impl StreamReader {
     /// ```
     ///
     /// asyncio: `StreamReader.readexactly`.
-    pub async fn readexactly(&mut self, count: usize) -> Result<Vec<u8>> {
-        self.reading(Exactly(count)).await
+    pub fn readexactly(&mut self, count: usize) -> impl StdFuture<Output = Result<Vec<u8>>> + Send {
+        self.reading(Exactly(count))
     }
 
     /// Reads up to a separator, and gives what there is with it. Of several, the one that ends first counts.
@@ -274,10 +282,10 @@ impl Drop for StreamReader {
 impl fmt::Debug for StreamReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Ok(core) = self.key.core("Debug") else { return f.write_str("<StreamReader>") };
-        let (held, ended) = core.look(|buffer| (buffer.len(), buffer.is_ended()));
-        write!(f, "<StreamReader {held} bytes")?;
-        if ended {
-            f.write_str(" eof")?;
+        f.write_str("<StreamReader")?;
+        core.look(|buffer| write!(f, "{buffer}"))?;
+        if core.has_reader() {
+            f.write_str(" waiting")?;
         }
         match core.transport() {
             Some(transport) => write!(f, " transport={transport:?}>"),
@@ -287,7 +295,7 @@ impl fmt::Debug for StreamReader {
 }
 
 /// Refuses a limit that no line keeps to.
-pub(super) fn check_limit(limit: usize) -> Result<()> {
+pub(crate) fn check_limit(limit: usize) -> Result<()> {
     if limit == 0 {
         return Err(Error::Value("the limit of a stream must not be zero".into()));
     }

@@ -365,28 +365,40 @@ fn serve<C>(event_loop: &EventLoop, core: &Rc<StreamCore>, client_connected: Rc<
 where
     C: AsyncFn(StreamReader, StreamWriter) -> Result<()> + 'static,
 {
-    let Some(transport) = core.transport() else { return };
     let (reader, writer) = halves(event_loop, core);
+    let mut unfinished = Unfinished(Some(core.clone()));
     let task = event_loop.create_task(async move {
         let body = async move { client_connected(reader, writer).await };
         let outcome =
             AssertUnwindSafe(body).catch_unwind().await.unwrap_or_else(|payload| Err(Error::from_panic(payload)));
         match outcome {
-            Ok(()) => return Ok(()),
-            Err(error) if error.is_cancelled() => {
-                transport.close();
-                return Err(error);
+            Ok(()) => {
+                let finished = unfinished.0.take();
+                drop(finished);
             }
+            Err(error) if error.is_cancelled() => return Err(error),
             Err(error) => {
-                let context = ExceptionContext::new("Unhandled exception in client_connected_cb")
-                    .exception(error)
-                    .extra("transport", format!("{transport:?}"));
+                let mut context = ExceptionContext::new("Unhandled exception in client_connected_cb").exception(error);
+                if let Some(transport) = unfinished.0.as_ref().and_then(|core| core.transport()) {
+                    context = context.extra("transport", format!("{transport:?}"));
+                }
                 running::require()?.call_exception_handler(&context);
             }
         }
-        transport.close();
         Ok(())
     });
     // It runs on by itself.
     drop(task);
+}
+
+/// A connection whose task has not returned. Where it fails or is given up, the connection is closed, even if its writer
+/// was passed on.
+struct Unfinished(Option<Rc<StreamCore>>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(transport) = self.0.take().and_then(|core| core.transport()) {
+            transport.close();
+        }
+    }
 }

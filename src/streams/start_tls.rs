@@ -120,9 +120,11 @@ impl StreamStartTls<'_> {
         self.writer.drain().await?;
         let core = self.writer.key.core("start_tls()")?;
         let transport = core.transport().ok_or_else(|| Error::Runtime("the stream has no transport".into()))?;
+        // A pause because of what was unread is over, whatever comes of this.
+        let (paused, unread) = core.look(|buffer| (buffer.resumes_for_more(), buffer.take_all()));
+        let reads = paused || transport.is_reading();
         transport.pause_reading();
-        let unread = core.look(|buffer| buffer.take_all());
-        let upgrading = Upgrading { core: &core, transport: &transport, unread: &unread };
+        let upgrading = Upgrading { core: &core, transport: &transport, unread: &unread, reads };
         let outcome = self.options(&core, &transport)?.buffered(unread.clone()).await;
         drop(upgrading);
         core.set_transport(&outcome?);
@@ -165,6 +167,8 @@ struct Upgrading<'a> {
     core: &'a Rc<StreamCore>,
     transport: &'a Transport,
     unread: &'a [u8],
+    /// Whether it is to read again.
+    reads: bool,
 }
 
 impl Drop for Upgrading<'_> {
@@ -173,8 +177,10 @@ impl Drop for Upgrading<'_> {
         let ours = AnyStreamProtocol::of_sink(self.core.clone());
         let untouched = self.transport.0.protocol().is_some_and(|protocol| protocol.is_same_sink(&ours));
         if untouched && !self.transport.is_closing() {
-            self.core.look(|buffer| buffer.put_back(self.unread.to_vec()));
-            self.transport.resume_reading();
+            let pauses = self.core.look(|buffer| buffer.put_back(self.unread.to_vec()));
+            if self.reads && !pauses {
+                self.transport.resume_reading();
+            }
         }
     }
 }

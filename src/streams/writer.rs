@@ -125,7 +125,7 @@ impl StreamWriter {
     pub async fn wait_closed(&self) -> Result<()> {
         let waiter = self.core("wait_closed()")?.wait_closed()?;
         match waiter {
-            Some(waiter) => (&waiter).await,
+            Some(waiter) => waiter.wait().await,
             None => Ok(()),
         }
     }
@@ -153,7 +153,7 @@ impl StreamWriter {
             if core.check_drain()? { Some(core.wait_to_drain()?) } else { None }
         };
         match waiter {
-            Some(waiter) => (&waiter).await,
+            Some(waiter) => waiter.wait().await,
             None => Ok(()),
         }
     }

@@ -148,7 +148,8 @@ pub(crate) fn spawn(mut command: Command, mut setup: Setup, by_descriptor: bool)
     let pid = Pid::from_child(&child);
     // Without a descriptor its end is looked for otherwise, whatever the reason.
     let descriptor = if by_descriptor { descriptor::open(pid).ok() } else { None };
-    let child = Child { pid, generation: fork::generation(), state: Mutex::new(State::Running(descriptor)) };
+    let state = Mutex::new(State { stage: Stage::Running(descriptor), holds_group: false });
+    let child = Child { pid, generation: fork::generation(), state };
     Ok(Spawned { child: Arc::new(child), pipes })
 }
 
@@ -157,6 +158,8 @@ pub(crate) fn spawn(mut command: Command, mut setup: Setup, by_descriptor: bool)
 /// ```text
 /// Running --reap--> Ended
 /// ```
+///
+/// While [`hold_group`](Self::hold_group) lasts its group can be signalled after its end, too.
 ///
 /// Its number stays its own until it is reaped, and signals are sent and the child is reaped under one lock: nobody else
 /// is ever signalled, or reaped.
@@ -169,10 +172,17 @@ pub(crate) struct Child {
     state: Mutex<State>,
 }
 
-enum State {
+struct State {
+    stage: Stage,
+    /// Whether the group that it leads is to be signalled after its end, too.
+    holds_group: bool,
+}
+
+enum Stage {
     /// With the descriptor that becomes readable at its end.
     Running(Option<OwnedFd>),
-    Ended(i32),
+    /// With its return code, and with the descriptor if that stands for its group.
+    Ended(i32, Option<OwnedFd>),
 }
 
 /// What a child came to.
@@ -197,62 +207,102 @@ impl Child {
 
     /// The descriptor that becomes readable at its end; it is open until the child is reaped.
     pub(crate) fn descriptor(&self) -> Option<RawFd> {
-        match &*self.state() {
-            State::Running(descriptor) => descriptor.as_ref().map(AsRawFd::as_raw_fd),
-            State::Ended(_) => None,
+        match &self.state().stage {
+            Stage::Running(descriptor) => descriptor.as_ref().map(AsRawFd::as_raw_fd),
+            Stage::Ended(..) => None,
         }
     }
 
     /// What it came to, once it is reaped.
     pub(crate) fn returncode(&self) -> Option<i32> {
-        match &*self.state() {
-            State::Running(_) => None,
-            State::Ended(returncode) => Some(*returncode),
+        match &self.state().stage {
+            Stage::Running(_) => None,
+            Stage::Ended(returncode, _) => Some(*returncode),
         }
     }
 
     /// Sends a signal to it; one that has ended and is not reaped yet takes it in silence.
     pub(crate) fn signal(&self, number: i32) -> Result<()> {
-        self.send(number, |pid, descriptor| match descriptor {
-            Some(descriptor) => descriptor::signal(descriptor, number),
-            None => kill(pid, number),
+        self.send(number, |pid, stage| match stage {
+            Stage::Running(Some(descriptor)) => descriptor::signal(descriptor, number),
+            Stage::Running(None) => kill(pid, number),
+            Stage::Ended(..) => Err(Errno::SRCH.into()),
         })
     }
 
     /// Sends a signal to the group of processes that it leads.
     pub(crate) fn signal_group(&self, number: i32) -> Result<()> {
-        self.send(number, |pid, _| kill(-pid, number))
+        self.send(number, |pid, stage| match stage {
+            Stage::Running(_) => kill(-pid, number),
+            Stage::Ended(_, Some(descriptor)) => descriptor::signal_group(descriptor, number),
+            Stage::Ended(_, None) => Err(Errno::SRCH.into()),
+        })
     }
 
-    fn send(&self, number: i32, send: impl FnOnce(i32, Option<&OwnedFd>) -> io::Result<()>) -> Result<()> {
+    fn send(&self, number: i32, send: impl FnOnce(i32, &Stage) -> io::Result<()>) -> Result<()> {
         let pid = self.pid.as_raw_nonzero().get();
-        let gone = || Error::ProcessLookup(format!("process {pid} has ended").into());
-        let state = self.state();
-        let State::Running(descriptor) = &*state else { return Err(gone()) };
         if self.generation != fork::generation() {
             return Err(Error::Runtime(format!("process {pid} belongs to the parent process").into()));
         }
-        match send(pid, descriptor.as_ref()) {
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(gone()),
-            sent => sent.map_err(|error| Error::io(error, format!("signal {number} to process {pid}"))),
-        }
+        send(pid, &self.state().stage).map_err(|error| {
+            if error.raw_os_error() == Some(libc::ESRCH) {
+                return Error::ProcessLookup(format!("process {pid} has ended").into());
+            }
+            Error::io(error, format!("signal {number} to process {pid}"))
+        })
+    }
+
+    /// From now on its group can be signalled after its end, too, and its number is not given to another one: where the
+    /// system has no better means it is not reaped meanwhile.
+    pub(crate) fn hold_group(&self) {
+        self.state().holds_group = true;
+    }
+
+    pub(crate) fn release_group(&self) {
+        let mut state = self.state();
+        state.holds_group = false;
+        let descriptor = match &mut state.stage {
+            Stage::Ended(_, descriptor) => descriptor.take(),
+            Stage::Running(_) => None,
+        };
+        drop(state);
+        drop(descriptor);
+    }
+
+    /// Whether it is not reaped because its group is held.
+    pub(crate) fn waits_for_group(&self) -> bool {
+        let state = self.state();
+        state.holds_group && state.stage.waits_for_group()
     }
 
     /// Asks the system what it came to; `None` while it runs, and once it has been reaped.
     pub(crate) fn reap(&self) -> Option<Ended> {
         let mut state = self.state();
-        let State::Running(descriptor) = &mut *state else { return None };
-        if self.generation != fork::generation() {
+        if self.generation != fork::generation() || state.holds_group && state.stage.waits_for_group() {
             return None;
         }
+        let holds_group = state.holds_group;
+        let Stage::Running(descriptor) = &mut state.stage else { return None };
         let (returncode, is_known) = match wait(self.pid, descriptor.as_ref()) {
             Ok(returncode) => (returncode?, true),
             // Nobody knows any more: the system keeps it for one who asks, or for none where SIGCHLD is ignored.
             Err(_) => (UNKNOWN_RETURNCODE, false),
         };
         let descriptor = descriptor.take();
-        *state = State::Ended(returncode);
+        let (held, descriptor) = if holds_group { (descriptor, None) } else { (None, descriptor) };
+        state.stage = Stage::Ended(returncode, held);
         Some(Ended { returncode, is_known, descriptor })
+    }
+}
+
+impl Stage {
+    /// Whether the group could not be signalled any more after the end.
+    fn waits_for_group(&self) -> bool {
+        match self {
+            Stage::Running(Some(descriptor)) => !descriptor::stands_for_group(descriptor),
+            Stage::Running(None) => true,
+            Stage::Ended(..) => false,
+        }
     }
 }
 
@@ -302,6 +352,7 @@ static ORPHANS: Mutex<Vec<Arc<Child>>> = Mutex::new(Vec::new());
 /// another child is started or given up.
 pub(crate) fn give_up(mut children: Vec<Arc<Child>>) {
     for child in &children {
+        child.release_group();
         // It may have ended, or run under another user.
         let _ = child.signal(libc::SIGKILL);
     }
@@ -321,6 +372,7 @@ pub(crate) fn give_up(mut children: Vec<Arc<Child>>) {
 
 fn reap_orphans() {
     let mut orphans = ORPHANS.lock().unwrap_or_else(PoisonError::into_inner);
+    orphans.retain(|child| child.generation == fork::generation());
     orphans.retain(|child| child.returncode().is_none() && child.reap().is_none());
 }
 
@@ -354,9 +406,25 @@ mod descriptor {
     }
 
     pub(super) fn signal(process: &OwnedFd, number: i32) -> io::Result<()> {
+        send(process, number, 0)
+    }
+
+    /// For the group that the process leads, or has led.
+    pub(super) fn signal_group(process: &OwnedFd, number: i32) -> io::Result<()> {
+        send(process, number, PIDFD_SIGNAL_PROCESS_GROUP)
+    }
+
+    /// Whether the kernel knows the call above, as it does from 6.9 on.
+    pub(super) fn stands_for_group(process: &OwnedFd) -> bool {
+        signal_group(process, 0).map_or_else(|error| error.raw_os_error() != Some(libc::EINVAL), |()| true)
+    }
+
+    const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 4;
+
+    fn send(process: &OwnedFd, number: i32, flags: libc::c_uint) -> io::Result<()> {
         let (fd, nothing) = (process.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
         // SAFETY: it takes numbers and a pointer that may be null.
-        let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, number, nothing, 0) };
+        let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, number, nothing, flags) };
         if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
@@ -406,6 +474,14 @@ mod descriptor {
 
     pub(super) fn signal(_: &OwnedFd, _: i32) -> io::Result<()> {
         Err(Errno::NOSYS.into())
+    }
+
+    pub(super) fn signal_group(_: &OwnedFd, _: i32) -> io::Result<()> {
+        Err(Errno::NOSYS.into())
+    }
+
+    pub(super) fn stands_for_group(_: &OwnedFd) -> bool {
+        false
     }
 
     pub(super) fn wait(_: &OwnedFd) -> io::Result<Option<i32>> {

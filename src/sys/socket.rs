@@ -222,6 +222,13 @@ pub(crate) fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
     polled.is_ok() && ended[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
+/// Whether something waits to be received; the end of the input is nothing.
+pub(crate) fn has_input(fd: BorrowedFd<'_>) -> bool {
+    let mut byte = [0_u8];
+    let peek = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+    uninterrupted(|| Ok(rustix::net::recv(fd, &mut byte, peek)?.0)).is_ok_and(|count| count > 0)
+}
+
 /// A new socket, non-blocking and not inherited.
 pub(crate) fn open(family: i32, socket_type: i32, protocol: i32) -> io::Result<OwnedFd> {
     let protocol = (protocol != 0).then(|| Protocol::from(protocol));

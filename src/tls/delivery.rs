@@ -124,6 +124,7 @@ impl TlsTransport {
         plain: &[u8],
         callback: &Cell<&'static str>,
     ) -> Delivered {
+        self.unanswered.set(true);
         match protocol {
             BorrowedProtocol::Plain(protocol) => {
                 protocol.data_received(plain);

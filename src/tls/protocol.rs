@@ -68,6 +68,8 @@ pub(crate) struct TlsTransport {
     pub(super) layered: Cell<bool>,
     /// What was decrypted and not delivered yet.
     pub(super) undelivered: RefCell<Vec<u8>>,
+    /// Whether something was delivered since the protocol wrote last.
+    pub(super) unanswered: Cell<bool>,
     /// Whether a delivery of it is queued.
     pub(super) delivery_queued: Cell<bool>,
     /// How often in a row nothing could be delivered because somebody held the protocol.
@@ -111,6 +113,7 @@ impl TlsTransport {
             over: Cell::new(false),
             layered: Cell::new(false),
             undelivered: RefCell::default(),
+            unanswered: Cell::new(false),
             delivery_queued: Cell::new(false),
             attempts: Cell::new(0),
             timer: Cell::new(None),

@@ -105,6 +105,10 @@ impl<C: Connection> Session for RustlsSession<C> {
         self.kept.len()
     }
 
+    fn keeps_part(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
     fn process(&mut self, incoming: &mut [u8], plain: &mut [u8], outgoing: &mut Vec<u8>) -> Processed {
         let (mut processed, mut taken) = (Processed { plain: 0, closed: false, outcome: Ok(()) }, 0);
         loop {

@@ -18,6 +18,9 @@ pub(crate) trait Session {
     /// Copies what it kept to the front of `memory` and says how much that is. Bytes that follow it are to come behind.
     fn put_kept(&self, memory: &mut [u8]) -> usize;
 
+    /// Whether there is such a part.
+    fn keeps_part(&self) -> bool;
+
     /// Takes what was received, after what was kept. What it decrypts goes to the front of `plain`, which is at least as
     /// long; what is to be sent is appended to `outgoing`, also where this fails.
     fn process(&mut self, incoming: &mut [u8], plain: &mut [u8], outgoing: &mut Vec<u8>) -> Processed;

@@ -14,6 +14,7 @@ use crate::{
     tls::{protocol::TlsTransport, state::Phase},
     transport::{
         RawTransport, SendfileMode, Transport,
+        activity::Standing,
         calls::Caller,
         extra_info::{ExtraName, ExtraValue, TlsInfo},
         protocol::AnyStreamProtocol,
@@ -124,6 +125,14 @@ impl RawTransport for TlsTransport {
 
     fn is_closing(&self) -> bool {
         self.is_closing()
+    }
+
+    fn standing(&self) -> Standing {
+        let Standing { activity, waits, .. } = self.inner().0.standing();
+        // What the handshake moved is no request, and a part of a record is one.
+        let receives = self.phase.get() == Phase::Handshake || self.look(|session| session.keeps_part()) == Some(true);
+        let waits = waits || receives || !self.undelivered.borrow().is_empty() || !self.calls.is_at_rest();
+        Standing { activity, unanswered: self.unanswered.get(), waits: waits || self.sending_file.get() }
     }
 
     fn extra_info(&self, name: ExtraName) -> Option<ExtraValue> {
@@ -250,6 +259,9 @@ impl RawTransport for TlsTransport {
     fn write_for_layer(&self, pieces: &[IoSlice<'_>], more: bool) -> Result<()> {
         if self.is_closing() {
             return Ok(());
+        }
+        if !pieces.is_empty() {
+            self.unanswered.set(false);
         }
         if let Err(error) = self.write_pieces(pieces) {
             self.session_failed(error);

@@ -1,5 +1,6 @@
 //! Transports as users hold them, and the protocols that they call.
 
+pub(crate) mod activity;
 pub(crate) mod buffers;
 pub(crate) mod calls;
 pub(crate) mod datagram;
@@ -25,6 +26,7 @@ use crate::{
     constants::PIECES_PER_WRITE,
     error::{Error, Result},
     transport::{
+        activity::Standing,
         extra_info::{ExtraInfo, ExtraName, ExtraValue},
         protocol::{AnyStreamProtocol, StreamProtocol},
     },
@@ -333,6 +335,8 @@ pub(crate) trait RawTransport {
     fn close(&self);
     fn abort(&self);
     fn is_closing(&self) -> bool;
+    /// How it stands, for a server that drains.
+    fn standing(&self) -> Standing;
     /// A value of the type that belongs to the name.
     fn extra_info(&self, name: ExtraName) -> Option<ExtraValue>;
     /// Calls `look` unless the descriptor is closed.

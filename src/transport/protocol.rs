@@ -327,6 +327,11 @@ impl Calls<AnyStreamProtocol> {
     pub(crate) fn waits_for_layer(&self) -> bool {
         self.protocol().and_then(AnyStreamProtocol::into_sink).is_some_and(|sink| !sink.has_ended())
     }
+
+    /// Whether a layer of the crate's own says so; what other protocols do cannot be seen.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.protocol().and_then(AnyStreamProtocol::into_sink).is_none_or(|sink| sink.is_at_rest())
+    }
 }
 
 impl AnyStreamProtocol {

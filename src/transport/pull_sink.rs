@@ -43,6 +43,11 @@ pub(crate) trait PullSink {
     fn all_written(&self) {}
     /// The transport has got another protocol, from its user.
     fn detached(&self) {}
+    /// Whether it waits for input and has nothing else to do, as far as it knows: a connection that is not at rest is busy
+    /// for a server that drains.
+    fn is_at_rest(&self) -> bool {
+        true
+    }
     /// Lets go of all that is other people's: the loop is closed.
     fn discard(&self);
     /// How reports call it.

@@ -3,13 +3,15 @@
 use std::{
     cell::{Cell, RefCell},
     io::Write,
-    os::unix::net::UnixStream,
+    os::{fd::AsRawFd, unix::net::UnixStream},
     rc::Rc,
     thread,
     time::Duration,
 };
 
-use asyncio::{Error, ErrorKind, EventLoop, ExceptionContext, ExceptionHandler, sleep};
+use asyncio::{
+    Context, ContextVar, Error, ErrorKind, EventLoop, ExceptionContext, ExceptionHandler, current_task, sleep,
+};
 use tracing::Level;
 
 use crate::support::{self, Record, handler, logs, new_loop, run_in_child, tick, virtual_loop};
@@ -72,6 +74,60 @@ fn the_handler_gets_message_exception_and_handle() {
     assert_eq!((exception.kind(), exception.to_string()), (ErrorKind::Panicked, "boom".into()));
     assert_eq!(context.handle, Some(handle.any()));
     assert_ne!(context.handle, Some(event_loop.call_soon(|| ()).any()));
+}
+
+/// Of the callback or the task that it is called for, as the specification says.
+#[test]
+fn the_handler_runs_in_the_context_of_what_failed() {
+    static V: ContextVar<u32> = ContextVar::new("v");
+    let event_loop = new_loop();
+    let seen = Record::default();
+    let record = seen.clone();
+    event_loop.set_exception_handler(Some(Rc::new(move |_, _| record.push(V.get().ok()))));
+    let place = |value: u32| {
+        let context = Context::new();
+        context.run(|| V.set(value)).unwrap();
+        event_loop.in_context(&context)
+    };
+    place(1).call_soon(|| panic!("expected: a callback"));
+    place(2).call_soon(|| {
+        V.set(3);
+        panic!("expected: it has changed its context");
+    });
+    drop(place(4).create_task(async { Err::<(), _>(Error::other("nobody is left")) }));
+    drop(place(5).create_task(async {
+        sleep(Duration::ZERO).await?;
+        V.set(6);
+        drop(current_task()?.unwrap().get_context());
+        Err::<(), _>(Error::other("its context is shared"))
+    }));
+    let panics = place(7).create_task(async {
+        sleep(Duration::ZERO).await?;
+        if true { panic!("expected: a task") } else { asyncio::ok(()) }
+    });
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    (&theirs).write_all(b"x").unwrap();
+    let own_loop = event_loop.clone();
+    let number = ours.as_raw_fd();
+    place(8)
+        .add_reader(&ours, move || {
+            own_loop.remove_reader(&number).unwrap();
+            panic!("expected: a reader");
+        })
+        .unwrap();
+    event_loop.run_until_complete(sleep(Duration::from_millis(20))).unwrap();
+    let mut values = seen.take();
+    values.sort();
+    assert_eq!(values, [1, 3, 4, 6, 7, 8].map(Some));
+    drop(panics);
+
+    // A task has given its context back when it is too late; the loop's own callbacks go on in theirs.
+    let fails = place(9).create_task(async { Err::<(), _>(Error::other("somebody is left")) });
+    tick(&event_loop);
+    drop(fails);
+    place(10).call_soon(|| ());
+    event_loop.call_exception_handler(&ExceptionContext::new("of nobody"));
+    assert_eq!(seen.take(), [None, None]);
 }
 
 /// EXC-003

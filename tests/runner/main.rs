@@ -8,6 +8,7 @@ mod signals;
 mod support;
 
 mod block_on;
+mod graceful;
 mod in_place;
 mod interrupt;
 mod leftovers;
@@ -20,6 +21,7 @@ fn main() -> std::process::ExitCode {
         runner::TESTS,
         leftovers::TESTS,
         interrupt::TESTS,
+        graceful::TESTS,
         block_on::TESTS,
         in_place::TESTS,
     ])

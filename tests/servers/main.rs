@@ -7,6 +7,7 @@ mod accepted;
 mod cancelling;
 mod closing;
 mod connect;
+mod drain;
 mod factories;
 mod forever;
 mod limits;

@@ -8,6 +8,7 @@ mod peers;
 
 mod closing;
 mod contexts;
+mod drain;
 mod endings;
 mod failures;
 mod flow;

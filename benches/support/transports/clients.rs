@@ -142,12 +142,12 @@ pub(super) fn echo<C: Channel>(server: SocketAddr, connections: usize, size: usi
     time
 }
 
-/// Sends so many pieces, and waits until the server has seen the end.
-pub(super) fn send(server: SocketAddr, pieces: u64) -> Duration {
+/// Sends a piece so many times, and waits until the server has seen the end.
+pub(super) fn send(server: SocketAddr, piece: &[u8], pieces: u64) -> Duration {
     let mut socket = TcpStream::connect(server).expect("loopback");
     let before = time_of_the_others();
     for _ in 0..pieces {
-        socket.write_all(&[b'x'; PIECE]).expect("the server takes it");
+        socket.write_all(piece).expect("the server takes it");
     }
     socket.shutdown(Shutdown::Write).expect("it is connected");
     assert_eq!(socket.read(&mut [0]).expect("it is connected"), 0);

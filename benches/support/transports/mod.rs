@@ -9,6 +9,7 @@ mod asyncio_servers;
 mod clients;
 mod raw_servers;
 mod smol_servers;
+mod streams;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 mod tokio_servers;
@@ -33,7 +34,7 @@ use tls::TlsChannel;
 
 /// All of them; those over TLS where the crate has it.
 pub(crate) fn groups() -> impl Iterator<Item = &'static Group> {
-    PLAIN.iter().chain(tls::GROUPS)
+    PLAIN.iter().chain(streams::GROUPS).chain(tls::GROUPS)
 }
 
 const PLAIN: &[Group] = &[
@@ -225,7 +226,7 @@ fn run_echo<C: Channel>(count: u64, connections: usize, size: usize, server: Ser
 
 fn run_bulk_receive(count: u64, server: Server) -> Duration {
     let (listener, address) = listen(1);
-    run(move || clients::send(address, count), || server(listener, Work::new(1, 2 * PIECE)))
+    run(move || clients::send(address, &[b'x'; PIECE], count), || server(listener, Work::new(1, 2 * PIECE)))
 }
 
 fn run_bulk_send(count: u64, server: Server) -> Duration {

@@ -15,7 +15,7 @@ use super::{super::on_smol, DATAGRAM, PIECE, Work};
 
 type Socket = Async<TcpStream>;
 
-fn serve<F: Future<Output = io::Result<()>> + 'static>(
+pub(super) fn serve<F: Future<Output = io::Result<()>> + 'static>(
     listener: TcpListener,
     work: Work,
     serve: impl Fn(Socket, Work) -> F + 'static,

@@ -230,7 +230,8 @@ impl EventLoop {
     /// let outcome = event_loop.run_forever();
     /// event_loop.run_until_complete(event_loop.shutdown_asyncgens())?;
     /// event_loop.close()?;
-    /// outcome
+    /// outcome?;
+    /// # asyncio::ok(())
     /// ```
     ///
     /// asyncio: `loop.shutdown_asyncgens`.

@@ -28,7 +28,7 @@ use crate::{
     net::{
         open::open_transport,
         options::TlsOptions,
-        server::{Server, ServerShared, ServerState, listener::Listener},
+        server::{Server, ServerShared, ServerState, drain::Draining, listener::Listener},
         socket_file::SocketFile,
     },
     sys::addr::Address,
@@ -49,8 +49,13 @@ pub(crate) struct Plan {
 
 pub(crate) type MakeProtocol = Box<dyn FnMut() -> AnyStreamProtocol>;
 
-/// The servers of a loop by their keys, until they have ended.
-type Servers = RefCell<HashMap<u64, Rc<ServerCore>>>;
+/// What a loop keeps of its servers.
+#[derive(Default)]
+pub(super) struct Servers {
+    /// By their keys, until they have ended.
+    pub(super) cores: RefCell<HashMap<u64, Rc<ServerCore>>>,
+    pub(super) draining: Draining,
+}
 
 pub(super) fn servers(event_loop: &EventLoop) -> Rc<Servers> {
     event_loop.slots().get_or_init(slots::SERVERS, Servers::default)
@@ -58,10 +63,10 @@ pub(super) fn servers(event_loop: &EventLoop) -> Rc<Servers> {
 
 /// A server, as its loop keeps it.
 pub(super) struct ServerCore {
-    key: u64,
+    pub(super) key: u64,
     event_loop: WeakLoop,
     state: Arc<ServerState>,
-    listeners: RefCell<Vec<Rc<Listener>>>,
+    pub(super) listeners: RefCell<Vec<Rc<Listener>>>,
     /// Taken while it runs: it is other people's code.
     make: Cell<Option<MakeProtocol>>,
     pub(super) backlog: u32,
@@ -69,7 +74,7 @@ pub(super) struct ServerCore {
     tls: Option<TlsOptions>,
     /// What connections run in: a copy for each.
     context: Vars,
-    clients: RefCell<Slab<Transport>>,
+    pub(super) clients: RefCell<Slab<Transport>>,
     /// Set while a connection becomes a client.
     connecting: Cell<bool>,
     waiters: RefCell<Vec<Future<()>>>,
@@ -109,7 +114,7 @@ pub(crate) fn make_server(event_loop: &EventLoop, plan: Plan) -> Result<Server> 
     }
     let sockets = core.listeners.borrow().iter().map(|listener| listener.as_socket()).collect();
     *state.sockets.lock().unwrap_or_else(PoisonError::into_inner) = sockets;
-    servers(event_loop).borrow_mut().insert(key, core);
+    servers(event_loop).cores.borrow_mut().insert(key, core);
     Ok(Server(Arc::new(ServerShared { key, shared: event_loop.inner.shared.clone(), state })))
 }
 
@@ -123,11 +128,15 @@ impl ServerCore {
         self.state.closed.load(Ordering::Relaxed)
     }
 
+    pub(super) fn is_serving(&self) -> bool {
+        self.state.serving.load(Ordering::Relaxed)
+    }
+
     pub(super) fn start_serving(&self) -> Result<()> {
         if self.is_closed() {
             return Err(Error::Runtime("server is closed".into()));
         }
-        if self.state.serving.load(Ordering::Relaxed) {
+        if self.is_serving() {
             return Ok(());
         }
         let event_loop = self.event_loop()?;
@@ -183,15 +192,20 @@ impl ServerCore {
             let _ = waiter.set_result(());
         }
         if let Ok(event_loop) = self.event_loop() {
-            let ended = servers(&event_loop).borrow_mut().remove(&self.key);
+            let ended = servers(&event_loop).cores.borrow_mut().remove(&self.key);
             drop(ended);
         }
+    }
+
+    /// Whether it is closed and no connection is left.
+    pub(super) fn has_ended(&self) -> bool {
+        self.is_closed() && self.clients.borrow().is_empty()
     }
 
     pub(super) fn wait_closed(self: &Rc<Self>) -> impl StdFuture<Output = Result<()>> + use<> {
         let core = self.clone();
         async move {
-            if core.is_closed() && core.clients.borrow().is_empty() {
+            if core.has_ended() {
                 return Ok(());
             }
             let waiter = core.event_loop()?.create_future();

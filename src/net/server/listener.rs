@@ -84,6 +84,13 @@ impl Listener {
         event_loop.watch_owned(self.number, interest)
     }
 
+    /// Accepts what waits to be, unless that pauses.
+    pub(super) fn accept_waiting(&self, event_loop: &EventLoop, server: &Rc<ServerCore>) {
+        if self.pause.get().is_none() {
+            self.accept(event_loop, server);
+        }
+    }
+
     fn accept(&self, event_loop: &EventLoop, server: &Rc<ServerCore>) {
         for _ in 0..server.backlog.max(1) {
             if server.is_full() {

@@ -1,6 +1,7 @@
 //! Servers as users hold them: handles that any thread may have.
 
 mod core;
+mod drain;
 mod listener;
 
 use std::{
@@ -23,7 +24,10 @@ use crate::{
         running,
         threadsafe::Shared,
     },
-    net::server::core::{CloseOnDrop, ServerCore, servers},
+    net::server::{
+        core::{CloseOnDrop, ServerCore, servers},
+        drain::drain,
+    },
     sys::addr::Address,
 };
 
@@ -169,7 +173,8 @@ impl Server {
 
     /// Starts to listen, and serves until the task is cancelled or the server is closed: it then closes the server, waits
     /// for its connections to end, however long that takes, and gives [`Error::Cancelled`].
-    /// [`shutdown`](Self::shutdown) on another handle puts a limit to it.
+    /// [`drain`](Self::drain) on another handle puts a limit to it. Under
+    /// [`Runner::graceful_shutdown`](crate::Runner::graceful_shutdown) it waits for the connections of all servers of the loop.
     ///
     /// # Cancel safety
     ///
@@ -211,6 +216,14 @@ impl Server {
     ///
     /// asyncio: `Server.serve_forever`.
     pub async fn serve_forever(&self) -> Result<()> {
+        if let Some(event_loop) = running::local(&self.0.shared).filter(|_| self.is_closed()) {
+            let servers = servers(&event_loop);
+            if servers.draining.is_going_on() {
+                // It was closed before it came to this.
+                servers.draining.wait_over(&event_loop).await?;
+                return Err(Error::cancelled());
+            }
+        }
         let core = self.core("serve_forever")?;
         if core.forever.borrow().is_some() {
             let text = format!("server {self:?} is already being awaited on serve_forever()");
@@ -223,6 +236,8 @@ impl Server {
         let outcome = ended.await;
         drop(closing);
         core.wait_closed().await?;
+        let event_loop = core.event_loop()?;
+        servers(&event_loop).draining.wait_over(&event_loop).await?;
         outcome
     }
 
@@ -310,13 +325,86 @@ impl Server {
     pub async fn wait_closed(&self) -> Result<()> {
         match self.core("wait_closed") {
             Ok(core) => core.wait_closed().await,
-            // Nothing is left of it.
-            Err(_) if self.0.shared.on_its_thread() && !self.is_open() => Ok(()),
+            Err(_) if self.has_surely_ended() => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Closes the server and waits for its connections to end, for `grace` at most: those that are left are aborted then.
+    /// Ends the server in good order, for at most `deadline` from the first poll on, and gives how many connections it had to
+    /// abort: 0 says that nothing was cut off.
+    ///
+    /// New connections are refused. Those that are idle are closed as [`Transport::close`](crate::Transport::close) does,
+    /// those that are busy when they become idle or end by themselves. At the deadline the rest is aborted: each that had
+    /// something to do is named in a warning (`tracing`, target `asyncio`), with its peer and how much was unsent.
+    ///
+    /// A connection is idle that owes nothing: nothing has been received since what was written last, nothing waits to be
+    /// written or to be received, its protocol has not paused reading, no file is being sent, no TLS handshake is going on;
+    /// and so it was, with nothing moving, a tenth of a second before. A connection that has not said anything yet is idle.
+    /// What a protocol thinks about cannot be seen: one that answers in pieces with longer pauses between them keeps the
+    /// connection busy by [`pause_reading`](crate::Transport::pause_reading) until the last one. A stream is idle only while
+    /// its coroutine waits in a read and has left nothing unread. Where quiet connections are not done (subscriptions, a
+    /// library such as hyper that reads on while an answer is made), [`shutdown`](Self::shutdown) leaves them alone until the
+    /// limit.
+    ///
+    /// Several drains of one server go on side by side, and the first deadline counts: `drain(Duration::ZERO)` forces, and
+    /// so does [`abort_clients`](Self::abort_clients), which says nothing in the log. A server that is closed already is
+    /// drained of what is left. [`Runner::graceful_shutdown`](crate::Runner::graceful_shutdown) drains all servers of a
+    /// loop on SIGTERM and SIGINT.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelled or dropped, it leaves the server closed and its connections alone; another call goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Cancelled`]; [`Error::Runtime`] on another thread.
+    ///
+    /// # Examples
+    ///
+    /// A server that ends in good order on SIGTERM, and at once on a second one:
+    ///
+    /// ```
+    /// # struct Ignore;
+    /// # impl asyncio::Protocol for Ignore {
+    /// #     fn data_received(&mut self, _data: &[u8]) {}
+    /// # }
+    /// use std::time::Duration;
+    ///
+    /// asyncio::run(async {
+    ///     let event_loop = asyncio::get_running_loop()?;
+    ///     let server = event_loop.create_server(|| Ignore, ("127.0.0.1", 0)).await?;
+    ///     let terminated = asyncio::Event::new();
+    ///     let (again, first) = (server.clone(), terminated.clone());
+    ///     # let first_time = first.clone();
+    ///     # event_loop.call_soon(move || first_time.set());
+    ///     # if false {
+    ///     event_loop.add_signal_handler(asyncio::Signal::Term, move || {
+    ///         if first.is_set() { again.abort_clients() } else { first.set() }
+    ///     })?;
+    ///     # }
+    ///     terminated.wait().await?;
+    ///     let aborted = server.drain(Duration::from_secs(10)).await?;
+    ///     assert_eq!(aborted, 0);
+    ///     Ok(())
+    /// })?;
+    /// # asyncio::ok(())
+    /// ```
+    ///
+    /// asyncio: has none.
+    pub async fn drain(&self, deadline: Duration) -> Result<usize> {
+        match self.core("drain") {
+            Ok(core) => {
+                let event_loop = core.event_loop()?;
+                drain(&event_loop, || vec![core.clone()], event_loop.deadline_in(deadline)).await
+            }
+            Err(_) if self.has_surely_ended() => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Closes the server and waits for its connections to end by themselves, for `grace` at most: those that are left are
+    /// aborted then, without a word. [`drain`](Self::drain) closes those that are idle, so that it need not wait for them,
+    /// and says whom it cut off.
     ///
     /// # Cancel safety
     ///
@@ -379,8 +467,13 @@ impl Server {
         running::local(&self.0.shared).ok_or_else(|| other_thread("getting the loop of a server"))
     }
 
-    fn is_open(&self) -> bool {
-        !self.0.state.closed.load(Ordering::Acquire)
+    /// Whether nothing is left of it that could be found.
+    fn has_surely_ended(&self) -> bool {
+        self.0.shared.on_its_thread() && self.is_closed()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.state.closed.load(Ordering::Acquire)
     }
 
     /// The server itself, for a call that belongs to the loop's thread.
@@ -388,7 +481,7 @@ impl Server {
         let event_loop =
             running::local(&self.0.shared).ok_or_else(|| other_thread(&format!("{call}() of a server")))?;
         check_loop(self.0.shared.id, running::current().as_ref())?;
-        let core = servers(&event_loop).borrow().get(&self.0.key).cloned();
+        let core = servers(&event_loop).cores.borrow().get(&self.0.key).cloned();
         core.ok_or_else(|| Error::Runtime(format!("server {self:?} is closed").into()))
     }
 }
@@ -398,7 +491,7 @@ impl ServerShared {
     fn ask(&self, ask: impl FnOnce(&Rc<ServerCore>) + Send + 'static) {
         let key = self.key;
         let ask = move |event_loop: &EventLoop| {
-            let core = servers(event_loop).borrow().get(&key).cloned();
+            let core = servers(event_loop).cores.borrow().get(&key).cloned();
             if let Some(core) = core {
                 ask(&core);
             }
