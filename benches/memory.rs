@@ -39,11 +39,11 @@ fn main() {
     print_idle("a sleep", sleeping);
 
     println!(
-        "\nBytes of an idle connection to an echo server, of {CONNECTIONS}; of tokio's and smol's 1 KiB is a buffer\n"
+        "\nBytes of an idle connection to an echo server, of {CONNECTIONS}; 1 KiB is a buffer where tasks serve\n"
     );
-    println!("| asyncio (`Protocol`) | tokio | smol | raw epoll |\n|--:|--:|--:|--:|");
-    let [asyncio, tokio, smol, raw] = transports::idle_connections(CONNECTIONS, bytes);
-    println!("| {asyncio:.0} | {tokio:.0} | {smol:.0} | {raw:.0} |");
+    println!("| asyncio (`Protocol`) | asyncio (streams) | tokio | smol | raw epoll |\n|--:|--:|--:|--:|--:|");
+    let [asyncio, streams, tokio, smol, raw] = transports::idle_connections(CONNECTIONS, bytes);
+    println!("| {asyncio:.0} | {streams:.0} | {tokio:.0} | {smol:.0} | {raw:.0} |");
 
     if let [asyncio, tokio] = transports::idle_tls_connections(CONNECTIONS, bytes)[..] {
         println!(

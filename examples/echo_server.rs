@@ -1,7 +1,7 @@
-//! An echo server in three ways, on one core or several, for load generators. SIGTERM and Ctrl-C end it well.
+//! An echo server in four ways, on one core or several, for load generators. SIGTERM and Ctrl-C end it well.
 //!
-//! Try it: `cargo run --release --example echo_server -- --protocol 8888 2` (or `--buffered` or `--sock`, then the port
-//! and the number of workers), and `nc 127.0.0.1 8888` in another terminal. With `--demo` it asks itself once and ends.
+//! Try it: `cargo run --release --example echo_server -- --protocol 8888 2` (or `--buffered`, `--streams` or `--sock`, then
+//! the port and the number of workers), and `nc 127.0.0.1 8888` in another terminal. With `--demo` it asks itself once and ends.
 //!
 //! With TLS: `cargo run --release --features tls --example echo_server -- --tls --protocol 8888 | tee server.pem` shows
 //! the certificate, too; and then `openssl s_client -CAfile server.pem -verify_return_error -connect localhost:8888`.
@@ -18,7 +18,8 @@ use std::{
 
 use self::tls::Tls;
 use asyncio::{Barrier, BufferedProtocol, Error, Event, Protocol, Result, Transport, Worker};
-use asyncio::{create_task, get_running_loop, run_workers, sleep};
+use asyncio::{StreamReader, StreamWriter, create_task, get_running_loop, run_workers, sleep, start_server};
+use futures::{AsyncReadExt, AsyncWriteExt};
 use socket2::{Domain, Socket, Type};
 
 /// Sends back what it is lent.
@@ -46,6 +47,17 @@ impl BufferedProtocol for Buffered {
     fn connection_lost(&mut self, error: Option<&Error>) { self.0.connection_lost(error); }
     fn pause_writing(&mut self) { self.0.pause_writing(); }
     fn resume_writing(&mut self) { self.0.resume_writing(); }
+}
+
+/// A task for a connection, by streams.
+async fn echo_stream(mut reader: StreamReader, mut writer: StreamWriter) -> Result<()> {
+    let mut buffer = vec![0; SIZE];
+    while let Ok(count @ 1..) = AsyncReadExt::read(&mut reader, &mut buffer).await {
+        if writer.write_all(&buffer[..count]).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// A task for a connection, on a plain socket.
@@ -108,6 +120,9 @@ async fn serve(worker: Worker, options: &Options) -> Result<()> {
             let factory = || Buffered(Echo::default(), vec![0; SIZE].into());
             tls::over(event_loop.create_server(factory, ()).sock(listener).backlog(4096), &options.tls).await?
         }
+        "--streams" => {
+            tls::over_streams(start_server(echo_stream, ()).sock(listener).backlog(4096), &options.tls).await?
+        }
         _ => tls::over(event_loop.create_server(Echo::default, ()).sock(listener).backlog(4096), &options.tls).await?,
     };
     let cancelled = sleep(Duration::MAX).await; // by run_workers, which passes signals on
@@ -140,7 +155,7 @@ mod tls {
     use std::io::{self, Read, Write};
 
     use asyncio::rustls::{ClientConnection, StreamOwned};
-    use asyncio::{CreateServer, Error, Result, SslContext};
+    use asyncio::{CreateServer, Error, Result, SslContext, StartServer};
 
     #[derive(Clone)]
     pub(super) struct Tls {
@@ -174,6 +189,14 @@ mod tls {
     }
 
     /// The same server, with TLS if there is any.
+    pub(super) fn over_streams<C>(opening: StartServer<C>, tls: &Option<Tls>) -> StartServer<C> {
+        match tls {
+            Some(tls) => opening.ssl(&tls.server),
+            None => opening,
+        }
+    }
+
+    /// The same server, with TLS if there is any.
     pub(super) fn over<F, P, K>(opening: CreateServer<F, P, K>, tls: &Option<Tls>) -> CreateServer<F, P, K> {
         match tls {
             Some(tls) => opening.ssl(&tls.server),
@@ -185,7 +208,7 @@ mod tls {
 /// A program without TLS says so, and does the rest.
 #[cfg(not(feature = "tls"))]
 mod tls {
-    use asyncio::{CreateServer, Error, Result};
+    use asyncio::{CreateServer, Error, Result, StartServer};
 
     #[derive(Clone)]
     pub(super) enum Tls {}
@@ -202,6 +225,10 @@ mod tls {
         pub(super) fn connect<S>(&self, _stream: S) -> std::io::Result<S> {
             match *self {}
         }
+    }
+
+    pub(super) fn over_streams<C>(opening: StartServer<C>, _tls: &Option<Tls>) -> StartServer<C> {
+        opening
     }
 
     pub(super) fn over<F, P, K>(opening: CreateServer<F, P, K>, _tls: &Option<Tls>) -> CreateServer<F, P, K> {

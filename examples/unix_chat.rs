@@ -3,67 +3,48 @@
 //! Try it: `cargo run --example unix_chat`, where three talk for a moment; or `-- /tmp/chat`, then `nc -U /tmp/chat` in
 //! some other terminals, until Ctrl-C.
 
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    env,
-    io::{self, BufRead as _, BufReader, Write as _},
-    os::unix::net::UnixStream,
-    path::PathBuf,
-    process,
-    rc::Rc,
-};
+use std::{cell::RefCell, collections::BTreeMap, env, path::Path, path::PathBuf, process, rc::Rc};
 
-use asyncio::{Error, Protocol, Result, Transport, get_running_loop, to_thread};
+use asyncio::{Barrier, Result, StreamReader, StreamWriter, TaskGroup, open_unix_connection, start_unix_server};
 
-/// Who is there, by number. The protocols of a loop share it without a lock.
-type Room = Rc<RefCell<BTreeMap<usize, Transport>>>;
+/// How much may wait for a guest who does not read, in bytes; who has more waiting misses some.
+const BEHIND: usize = 64 << 10;
 
-struct Guest {
-    number: usize,
-    room: Room,
-    line: Vec<u8>, // one that has not ended yet
-}
+/// Who is there, by number. The tasks of a loop share it without a lock.
+type Room = Rc<RefCell<BTreeMap<usize, StreamWriter>>>;
 
-impl Protocol for Guest {
-    fn connection_made(&mut self, transport: &Transport) {
-        transport.write(format!("welcome, guest {}\n", self.number).as_bytes());
-        self.room.borrow_mut().insert(self.number, transport.clone());
-    }
-
-    fn data_received(&mut self, data: &[u8]) {
-        for piece in data.split_inclusive(|byte| *byte == b'\n') {
-            self.line.extend_from_slice(piece);
-            if !piece.ends_with(b"\n") {
-                break;
+/// A connection, whose task this is.
+async fn serve(room: Room, mut reader: StreamReader, writer: StreamWriter) -> Result<()> {
+    let number = room.borrow().last_key_value().map_or(1, |(last, _)| last + 1);
+    writer.write(format!("welcome, guest {number}\n"))?;
+    room.borrow_mut().insert(number, writer);
+    let heard = async {
+        while let Some(line) = reader.next_line().await? {
+            let line = [format!("guest {number}: ").as_bytes(), &line].concat();
+            for (_, other) in room.borrow().iter().filter(|(other, _)| **other != number) {
+                if other.transport()?.get_write_buffer_size() < BEHIND {
+                    other.write(&line)?; // never waits
+                }
             }
-            let line = [format!("guest {}: ", self.number).as_bytes(), &std::mem::take(&mut self.line)].concat();
-            let room = self.room.borrow();
-            let others = room.iter().filter(|(number, _)| **number != self.number);
-            others.for_each(|(_, other)| other.write(&line));
         }
-    }
-
-    fn connection_lost(&mut self, _error: Option<&Error>) {
-        self.room.borrow_mut().remove(&self.number);
-    }
+        Ok(())
+    };
+    let heard = heard.await;
+    let gone = room.borrow_mut().remove(&number);
+    drop(gone); // a writer that is dropped closes its connection
+    heard
 }
 
-/// Three guests in a thread, each of whom says something and hears the two others.
-fn talk(path: PathBuf) -> io::Result<()> {
-    let mut guests = (0..3).map(|_| UnixStream::connect(&path).map(BufReader::new)).collect::<io::Result<Vec<_>>>()?;
-    let mut text = String::new();
-    for guest in &mut guests {
-        guest.read_line(&mut text)?; // its welcome: it is in the room
+/// Somebody who says a word once all are there, and hears those of the others.
+async fn guest(path: &Path, word: &str, all_here: &Barrier) -> Result<()> {
+    let (mut reader, writer) = open_unix_connection(path).await?;
+    print!("{}", String::from_utf8_lossy(&reader.readline().await?));
+    all_here.wait().await?;
+    writer.write(format!("{word}\n"))?;
+    for _ in 0..2 {
+        print!("{word} heard {}", String::from_utf8_lossy(&reader.readline().await?));
     }
-    for (guest, word) in guests.iter_mut().zip(["hi", "oh", "ah"]) {
-        writeln!(guest.get_mut(), "{word}")?;
-    }
-    for guest in &mut guests {
-        guest.read_line(&mut text)?;
-        guest.read_line(&mut text)?;
-    }
-    print!("{text}");
+    all_here.wait().await?;
     Ok(())
 }
 
@@ -71,15 +52,20 @@ fn main() -> Result<()> {
     let given = env::args_os().nth(1).map(PathBuf::from);
     let path = given.clone().unwrap_or_else(|| env::temp_dir().join(format!("asyncio-chat-{}", process::id())));
     asyncio::run(async {
-        let (room, mut last) = (Room::default(), 0);
-        let factory = move || {
-            last += 1;
-            Guest { number: last, room: room.clone(), line: Vec::new() }
-        };
-        let server = get_running_loop()?.create_unix_server(factory, &path).await?;
+        let room = Room::default();
+        let handler = async move |reader, writer| serve(room.clone(), reader, writer).await;
+        let server = start_unix_server(handler, &path).await?;
         if given.is_some() {
             return server.serve_forever().await;
         }
-        to_thread(move || Ok(talk(path)?)).await
+        let all_here = Barrier::new(3)?;
+        TaskGroup::scope(async |group| {
+            for word in ["hi", "oh", "ah"] {
+                let (path, all_here) = (path.clone(), all_here.clone());
+                group.create_task(async move { guest(&path, word, &all_here).await });
+            }
+            Ok(())
+        })
+        .await
     })
 }

@@ -116,5 +116,6 @@ pub(crate) const CHILDREN_CHECK: Duration = Duration::from_secs(1);
 /// (asyncio: `_DEFAULT_LIMIT`)
 pub(crate) const LIMIT: usize = 64 << 10;
 
-/// After which time a group of processes that was asked to end is looked at; it doubles up to [`LAST_RETRY`].
-pub(crate) const FIRST_LOOK: Duration = Duration::from_millis(5);
+/// How often a group of processes that was asked to end is looked at: so often that its number cannot have become another
+/// one's between.
+pub(crate) const GROUP_CHECK: Duration = Duration::from_millis(10);

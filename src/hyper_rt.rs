@@ -158,11 +158,7 @@ impl rt::Write for Stream {
         true
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Cx<'_>,
-        pieces: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Cx<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         AsyncWrite::poll_write_vectored(self, cx, pieces)
     }
 

@@ -17,7 +17,7 @@ use std::{
 
 use crate::{
     combine::timeout::timeout,
-    constants::{FIRST_LOOK, LAST_RETRY, LIMIT},
+    constants::{GROUP_CHECK, LIMIT},
     error::{Error, ErrorKind, Result},
     event_loop::{
         EventLoop,
@@ -315,14 +315,11 @@ impl Process {
     /// See [`create_subprocess_shell`].
     ///
     /// asyncio: `Process.communicate`.
-    pub async fn communicate<'i>(
-        &mut self,
-        input: impl Into<Input<'i>>,
-    ) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>)> {
+    pub async fn communicate<'i>(&mut self, input: impl Into<Input<'i>>) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>)> {
         let input = input.into();
         let writing = feed(self.stdin.as_ref(), &input);
-        let reading = (read_to_end(self.stdout.as_mut()), read_to_end(self.stderr.as_mut()));
-        let ((), stdout, stderr) = futures::future::try_join3(writing, reading.0, reading.1).await?;
+        let (stdout, stderr) = (read_to_end(self.stdout.as_mut()), read_to_end(self.stderr.as_mut()));
+        let ((), stdout, stderr) = futures::future::try_join3(writing, stdout, stderr).await?;
         self.wait().await?;
         Ok((stdout, stderr))
     }
@@ -526,12 +523,11 @@ impl Parent for Owner {
 /// A group of processes that has been asked to end.
 ///
 /// ```text
-/// begin -> looked at, ever less often -> gone, or killed at the deadline
+/// begin -> looked at, again and again -> gone, or killed at the deadline
 /// ```
 struct Ending {
     child: Arc<Child>,
     deadline: Instant,
-    delay: Cell<Duration>,
     /// Set at the end; never cleared.
     done: Cell<bool>,
 }
@@ -539,35 +535,24 @@ struct Ending {
 impl Ending {
     fn begin(event_loop: &EventLoop, child: Arc<Child>, grace: Duration) {
         let deadline = event_loop.deadline_in(grace);
-        Rc::new(Ending { child, deadline, delay: Cell::new(FIRST_LOOK), done: Cell::new(false) }).look(event_loop);
+        Rc::new(Ending { child, deadline, done: Cell::new(false) }).look(event_loop);
     }
 
     fn look(self: Rc<Self>, event_loop: &EventLoop) {
-        if event_loop.time() >= self.deadline {
-            // It may just have ended.
-            let _ = self.child.signal_group(libc::SIGKILL);
-            return self.end(event_loop);
+        if self.child.returncode().is_some() && self.child.group_is_gone() {
+            self.done.set(true);
+        } else if event_loop.time() < self.deadline {
+            let next = event_loop.deadline_in(GROUP_CHECK).min(self.deadline);
+            event_loop.insert_timer(next, TimerEntry::Io(self, IoEvent::Retry));
         }
-        let gone = |error: &Error| error.kind() == ErrorKind::ProcessLookup;
-        if self.child.returncode().is_some() && self.child.signal_group(0).is_err_and(|error| gone(&error)) {
-            return self.end(event_loop);
-        }
-        let next = event_loop.deadline_in(self.delay.get()).min(self.deadline);
-        self.delay.set((self.delay.get() * 2).min(LAST_RETRY));
-        event_loop.insert_timer(next, TimerEntry::Io(self, IoEvent::Retry));
-    }
-
-    fn end(&self, event_loop: &EventLoop) {
-        self.done.set(true);
-        self.child.release_group();
-        Children::of(event_loop).watch_again(event_loop, &self.child);
     }
 }
 
 impl Drop for Ending {
-    /// The loop was closed: there is no more time.
+    /// At the deadline, or where the loop was closed: there is no more time.
     fn drop(&mut self) {
         if !self.done.get() {
+            // It may just have ended.
             let _ = self.child.signal_group(libc::SIGKILL);
             self.child.release_group();
         }

@@ -107,11 +107,7 @@ impl theirs::AsyncWrite for StreamWriter {
         true
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Cx<'_>,
-        pieces: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Cx<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         AsyncWrite::poll_write_vectored(self, cx, pieces)
     }
 
@@ -133,11 +129,7 @@ impl theirs::AsyncWrite for Stream {
         true
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Cx<'_>,
-        pieces: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Cx<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         AsyncWrite::poll_write_vectored(self, cx, pieces)
     }
 

@@ -59,14 +59,14 @@ use crate::{
 ///
 /// asyncio: `asyncio.SubprocessTransport`.
 #[derive(Clone)]
-pub struct SubprocessTransport(pub(super) Rc<Subprocess>);
+pub struct SubprocessTransport(pub(super) Rc<dyn RawSubprocess>);
 
 impl SubprocessTransport {
     /// The process's number. It is no other process's as long as `get_returncode` gives `None`.
     ///
     /// asyncio: `SubprocessTransport.get_pid`.
     pub fn get_pid(&self) -> u32 {
-        self.0.child.pid()
+        self.0.child().pid()
     }
 
     /// What the process came to, once it has ended: its exit code, or the negative number of the signal that ended it;
@@ -74,7 +74,7 @@ impl SubprocessTransport {
     ///
     /// asyncio: `SubprocessTransport.get_returncode`.
     pub fn get_returncode(&self) -> Option<i32> {
-        self.0.child.returncode()
+        self.0.child().returncode()
     }
 
     /// The transport of a pipe to the process: 0 is the one that is written to, 1 and 2 are read from. `None` where there
@@ -82,8 +82,7 @@ impl SubprocessTransport {
     ///
     /// asyncio: `SubprocessTransport.get_pipe_transport`.
     pub fn get_pipe_transport(&self, fd: i32) -> Option<Transport> {
-        let pipes = self.0.pipes.borrow();
-        pipes.get(usize::try_from(fd).ok()?)?.clone()
+        self.0.pipe(fd)
     }
 
     /// Sends a signal to the process. One that has ended but that the loop has not come to yet takes it in silence.
@@ -95,7 +94,7 @@ impl SubprocessTransport {
     ///
     /// asyncio: `SubprocessTransport.send_signal`.
     pub fn send_signal(&self, signal: impl ToSignal) -> Result<()> {
-        self.0.child.signal(signal.signal_number())
+        self.0.child().signal(signal.signal_number())
     }
 
     /// Asks the process to end, by SIGTERM.
@@ -106,7 +105,7 @@ impl SubprocessTransport {
     ///
     /// asyncio: `SubprocessTransport.terminate`.
     pub fn terminate(&self) -> Result<()> {
-        self.0.child.signal(libc::SIGTERM)
+        self.0.child().signal(libc::SIGTERM)
     }
 
     /// Ends the process, by SIGKILL.
@@ -117,7 +116,7 @@ impl SubprocessTransport {
     ///
     /// asyncio: `SubprocessTransport.kill`.
     pub fn kill(&self) -> Result<()> {
-        self.0.child.signal(libc::SIGKILL)
+        self.0.child().signal(libc::SIGKILL)
     }
 
     /// Closes the pipes and kills the process, if it has not ended. The protocol is told of all that as it comes.
@@ -131,21 +130,21 @@ impl SubprocessTransport {
     ///
     /// asyncio: `BaseTransport.is_closing`. Differs: true after the end of the process and its pipes, too.
     pub fn is_closing(&self) -> bool {
-        self.0.closed.get()
+        self.0.is_closing()
     }
 
     /// Lets another protocol be called from now on.
     ///
     /// asyncio: `BaseTransport.set_protocol`.
     pub fn set_protocol<P: SubprocessProtocol>(&self, protocol: Rc<RefCell<P>>) {
-        self.0.calls.set_protocol(AnySubprocessProtocol(protocol));
+        self.0.set_protocol(AnySubprocessProtocol(protocol));
     }
 
     /// The protocol, if it is a `P`; `None` after `connection_lost` as well.
     ///
     /// asyncio: `BaseTransport.get_protocol`.
     pub fn get_protocol<P: SubprocessProtocol>(&self) -> Option<Rc<RefCell<P>>> {
-        self.0.calls.protocol()?.0.into_any().downcast().ok()
+        self.0.protocol()?.0.into_any().downcast().ok()
     }
 }
 
@@ -160,7 +159,7 @@ impl Eq for SubprocessTransport {}
 
 impl Hash for SubprocessTransport {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        Rc::as_ptr(&self.0).hash(state);
+        Rc::as_ptr(&self.0).cast::<()>().hash(state);
     }
 }
 
@@ -168,6 +167,19 @@ impl fmt::Debug for SubprocessTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.describe())
     }
+}
+
+/// A subprocess as its handle sees it.
+pub(super) trait RawSubprocess {
+    fn describe(&self) -> String;
+    fn child(&self) -> &Child;
+    fn pipe(&self, fd: i32) -> Option<Transport>;
+    /// What had to wait is told now.
+    fn resume_pipe(&self, fd: i32);
+    fn close(&self);
+    fn is_closing(&self) -> bool;
+    fn set_protocol(&self, protocol: AnySubprocessProtocol);
+    fn protocol(&self) -> Option<AnySubprocessProtocol>;
 }
 
 pub(super) struct Subprocess {
@@ -296,25 +308,6 @@ impl Subprocess {
         self.close();
     }
 
-    fn close(&self) {
-        if self.closed.replace(true) {
-            return;
-        }
-        let runs = !self.exited.get();
-        if runs && self.event_loop().is_some_and(|event_loop| event_loop.get_debug()) {
-            report::warning(&format!("Close running child process: kill {}", self.describe()));
-        }
-        let pipes = self.pipes.borrow().clone();
-        for pipe in pipes.into_iter().flatten() {
-            // A process that has ended may have left its input to another one.
-            if runs { pipe.abort() } else { pipe.close() }
-        }
-        if runs {
-            // It may have ended, or run under another user.
-            let _ = self.child.signal(libc::SIGKILL);
-        }
-    }
-
     fn notify(&self, notice: Notice) {
         if let Some(event_loop) = self.event_loop() {
             Calls::notify(&self.this(), &event_loop, notice);
@@ -359,17 +352,8 @@ impl Subprocess {
         received.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
-    fn pipe(&self, fd: i32) -> Option<Transport> {
-        self.pipes.borrow().get(usize::try_from(fd).ok()?)?.clone()
-    }
-
     fn pause_pipe(&self, fd: i32) {
         self.pipe(fd).into_iter().for_each(|pipe| pipe.pause_reading());
-    }
-
-    /// What had to wait is told now.
-    pub(super) fn resume_pipe(&self, fd: i32) {
-        self.pipe(fd).into_iter().for_each(|pipe| pipe.resume_reading());
     }
 
     /// Queues the last call of the protocol if there is nothing more to come.
@@ -390,6 +374,55 @@ impl Subprocess {
         let names = ["stdin", "stdout", "stderr"].iter().zip(pipes.iter());
         let pipes = names.filter_map(|(name, pipe)| Some(format!(" {name}={:?}", pipe.as_ref()?)));
         format!("<SubprocessTransport {closed}{:?}{}>", self.child, pipes.collect::<String>())
+    }
+}
+
+impl RawSubprocess for Subprocess {
+    fn describe(&self) -> String {
+        self.describe()
+    }
+
+    fn child(&self) -> &Child {
+        &self.child
+    }
+
+    fn pipe(&self, fd: i32) -> Option<Transport> {
+        self.pipes.borrow().get(usize::try_from(fd).ok()?)?.clone()
+    }
+
+    fn resume_pipe(&self, fd: i32) {
+        self.pipe(fd).into_iter().for_each(|pipe| pipe.resume_reading());
+    }
+
+    fn close(&self) {
+        if self.closed.replace(true) {
+            return;
+        }
+        let runs = !self.exited.get();
+        if runs && self.event_loop().is_some_and(|event_loop| event_loop.get_debug()) {
+            report::warning(&format!("Close running child process: kill {}", self.describe()));
+        }
+        let pipes = self.pipes.borrow().clone();
+        for pipe in pipes.into_iter().flatten() {
+            // A process that has ended may have left its input to another one.
+            if runs { pipe.abort() } else { pipe.close() }
+        }
+        if runs {
+            // It may have ended, or run under another user.
+            let _ = self.child.signal(libc::SIGKILL);
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closed.get()
+    }
+
+    fn set_protocol(&self, protocol: AnySubprocessProtocol) {
+        self.calls.set_protocol(protocol);
+    }
+
+    fn protocol(&self) -> Option<AnySubprocessProtocol> {
+        self.calls.protocol()
     }
 }
 

@@ -80,7 +80,12 @@ impl Children {
     }
 
     /// Tells `parent` when `child` ends. On an error the child still runs.
-    pub(crate) fn watch(self: &Rc<Self>, event_loop: &EventLoop, child: Arc<Child>, parent: Rc<dyn Parent>) -> Result<()> {
+    pub(crate) fn watch(
+        self: &Rc<Self>,
+        event_loop: &EventLoop,
+        child: Arc<Child>,
+        parent: Rc<dyn Parent>,
+    ) -> Result<()> {
         let number = child.descriptor();
         let children = Rc::downgrade(self);
         let watched = Rc::new(Watched { child, number, parent: RefCell::new(Some(parent)), children });
@@ -91,18 +96,6 @@ impl Children {
             return Err(error.into());
         }
         Ok(())
-    }
-
-    /// Looks again after a child that waited for its group to be let go.
-    pub(crate) fn watch_again(&self, event_loop: &EventLoop, child: &Child) {
-        if let Some(number) = child.descriptor() {
-            // The selector knew it before.
-            let _ = event_loop.watch_owned(number, Interest { readable: true, writable: false });
-        }
-        let by_signal = self.by_signal.borrow().clone();
-        if let Some(by_signal) = by_signal {
-            event_loop.push(Ready::Io(by_signal, IoEvent::Made));
-        }
     }
 
     fn watch_by_signal(self: &Rc<Self>, event_loop: &EventLoop, watched: Rc<Watched>) -> Result<()> {
@@ -151,14 +144,7 @@ struct Watched {
 impl Watched {
     /// Tells the parent if the child has ended; false while it runs.
     fn look(&self, event_loop: &EventLoop) -> bool {
-        let Some(ended) = self.child.reap() else {
-            // Whoever holds its group calls again.
-            if let Some(number) = self.number.filter(|_| self.child.waits_for_group()) {
-                // At worst it costs a turn more of the loop.
-                let _ = event_loop.watch_owned(number, Interest::NONE);
-            }
-            return self.child.returncode().is_some();
-        };
+        let Some(ended) = self.child.reap() else { return self.child.returncode().is_some() };
         if let Some(number) = self.number {
             event_loop.disown(number);
         }

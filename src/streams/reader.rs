@@ -111,7 +111,6 @@ impl StreamReader {
     /// ```
     ///
     /// asyncio: `asyncio.StreamReader(limit)`. Differs: what feeds is an object of its own.
-    #[expect(clippy::new_ret_no_self, reason = "a reader comes with its feeder")]
     pub fn new(limit: usize) -> Result<(StreamFeeder, StreamReader)> {
         check_limit(limit)?;
         let event_loop = running::get_event_loop()?;

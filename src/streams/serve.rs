@@ -7,10 +7,12 @@ use std::{
     panic::AssertUnwindSafe,
     pin::Pin,
     rc::Rc,
+    task::{Context as Cx, Poll, ready},
     time::Duration,
 };
 
 use futures::FutureExt;
+use pin_project_lite::pin_project;
 
 use crate::{
     constants::LIMIT,
@@ -366,29 +368,45 @@ where
     C: AsyncFn(StreamReader, StreamWriter) -> Result<()> + 'static,
 {
     let (reader, writer) = halves(event_loop, core);
-    let mut unfinished = Unfinished(Some(core.clone()));
-    let task = event_loop.create_task(async move {
-        let body = async move { client_connected(reader, writer).await };
-        let outcome =
-            AssertUnwindSafe(body).catch_unwind().await.unwrap_or_else(|payload| Err(Error::from_panic(payload)));
+    let body = AssertUnwindSafe(async move { client_connected(reader, writer).await }).catch_unwind();
+    let task = event_loop.create_task(Serving { body, unfinished: Unfinished(Some(core.clone())) });
+    // It runs on by itself.
+    drop(task);
+}
+
+pin_project! {
+    /// The task of a connection. Not a coroutine: that would have room for its parts twice.
+    struct Serving<F> {
+        #[pin]
+        body: F,
+        unfinished: Unfinished,
+    }
+}
+
+impl<F: StdFuture<Output = std::thread::Result<Result<()>>>> StdFuture for Serving<F> {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<Result<()>> {
+        let this = self.project();
+        let outcome = ready!(this.body.poll(cx)).unwrap_or_else(|payload| Err(Error::from_panic(payload)));
+        let unfinished = this.unfinished.0.take();
         match outcome {
-            Ok(()) => {
-                let finished = unfinished.0.take();
-                drop(finished);
+            Ok(()) => drop(unfinished),
+            Err(error) if error.is_cancelled() => {
+                this.unfinished.0 = unfinished;
+                return Poll::Ready(Err(error));
             }
-            Err(error) if error.is_cancelled() => return Err(error),
             Err(error) => {
                 let mut context = ExceptionContext::new("Unhandled exception in client_connected_cb").exception(error);
-                if let Some(transport) = unfinished.0.as_ref().and_then(|core| core.transport()) {
+                if let Some(transport) = unfinished.as_ref().and_then(|core| core.transport()) {
                     context = context.extra("transport", format!("{transport:?}"));
                 }
+                this.unfinished.0 = unfinished;
                 running::require()?.call_exception_handler(&context);
             }
         }
-        Ok(())
-    });
-    // It runs on by itself.
-    drop(task);
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// A connection whose task has not returned. Where it fails or is given up, the connection is closed, even if its writer

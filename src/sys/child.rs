@@ -19,7 +19,7 @@ use rustix::{
 
 use crate::{
     constants::{LAST_WORDS, UNKNOWN_RETURNCODE},
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     sys::fork,
 };
 
@@ -159,8 +159,6 @@ pub(crate) fn spawn(mut command: Command, mut setup: Setup, by_descriptor: bool)
 /// Running --reap--> Ended
 /// ```
 ///
-/// While [`hold_group`](Self::hold_group) lasts its group can be signalled after its end, too.
-///
 /// Its number stays its own until it is reaped, and signals are sent and the child is reaped under one lock: nobody else
 /// is ever signalled, or reaped.
 ///
@@ -181,8 +179,19 @@ struct State {
 enum Stage {
     /// With the descriptor that becomes readable at its end.
     Running(Option<OwnedFd>),
-    /// With its return code, and with the descriptor if that stands for its group.
-    Ended(i32, Option<OwnedFd>),
+    /// With its return code.
+    Ended(i32, Group),
+}
+
+/// The group of processes that a child has led.
+enum Group {
+    /// Nobody asks for it, or it has gone.
+    None,
+    /// The child's descriptor stands for it, whoever has its number.
+    Descriptor(OwnedFd),
+    /// It had members when this was last asked. As long as it has the system gives its number to nobody else, and it takes
+    /// the system longer to come to the same number again than to the next question.
+    Number,
 }
 
 /// What a child came to.
@@ -230,13 +239,23 @@ impl Child {
         })
     }
 
-    /// Sends a signal to the group of processes that it leads.
+    /// Sends a signal to the group of processes that it leads; while [`hold_group`](Self::hold_group) lasts after its end,
+    /// too.
     pub(crate) fn signal_group(&self, number: i32) -> Result<()> {
         self.send(number, |pid, stage| match stage {
-            Stage::Running(_) => kill(-pid, number),
-            Stage::Ended(_, Some(descriptor)) => descriptor::signal_group(descriptor, number),
-            Stage::Ended(_, None) => Err(Errno::SRCH.into()),
+            Stage::Running(_) | Stage::Ended(_, Group::Number) => kill(-pid, number),
+            Stage::Ended(_, Group::Descriptor(descriptor)) => descriptor::signal_group(descriptor, number),
+            Stage::Ended(_, Group::None) => Err(Errno::SRCH.into()),
         })
+    }
+
+    /// Whether nobody is left in the group whose leader it was. Once it is true there is no group to be signalled.
+    pub(crate) fn group_is_gone(&self) -> bool {
+        let gone = self.signal_group(0).is_err_and(|error| error.kind() == ErrorKind::ProcessLookup);
+        if gone {
+            self.release_group();
+        }
+        gone
     }
 
     fn send(&self, number: i32, send: impl FnOnce(i32, &Stage) -> io::Result<()>) -> Result<()> {
@@ -252,8 +271,8 @@ impl Child {
         })
     }
 
-    /// From now on its group can be signalled after its end, too, and its number is not given to another one: where the
-    /// system has no better means it is not reaped meanwhile.
+    /// From now on its group can be signalled after its end, too. Then [`group_is_gone`](Self::group_is_gone) is to be asked
+    /// often.
     pub(crate) fn hold_group(&self) {
         self.state().holds_group = true;
     }
@@ -261,24 +280,15 @@ impl Child {
     pub(crate) fn release_group(&self) {
         let mut state = self.state();
         state.holds_group = false;
-        let descriptor = match &mut state.stage {
-            Stage::Ended(_, descriptor) => descriptor.take(),
-            Stage::Running(_) => None,
-        };
-        drop(state);
-        drop(descriptor);
-    }
-
-    /// Whether it is not reaped because its group is held.
-    pub(crate) fn waits_for_group(&self) -> bool {
-        let state = self.state();
-        state.holds_group && state.stage.waits_for_group()
+        if let Stage::Ended(_, group) = &mut state.stage {
+            *group = Group::None;
+        }
     }
 
     /// Asks the system what it came to; `None` while it runs, and once it has been reaped.
     pub(crate) fn reap(&self) -> Option<Ended> {
         let mut state = self.state();
-        if self.generation != fork::generation() || state.holds_group && state.stage.waits_for_group() {
+        if self.generation != fork::generation() {
             return None;
         }
         let holds_group = state.holds_group;
@@ -288,21 +298,17 @@ impl Child {
             // Nobody knows any more: the system keeps it for one who asks, or for none where SIGCHLD is ignored.
             Err(_) => (UNKNOWN_RETURNCODE, false),
         };
-        let descriptor = descriptor.take();
-        let (held, descriptor) = if holds_group { (descriptor, None) } else { (None, descriptor) };
-        state.stage = Stage::Ended(returncode, held);
+        let (group, descriptor) = match descriptor.take() {
+            Some(descriptor) if holds_group && descriptor::stands_for_group(&descriptor) => {
+                (Group::Descriptor(descriptor), None)
+            }
+            descriptor if holds_group && kill(-self.pid.as_raw_nonzero().get(), 0).is_ok() => {
+                (Group::Number, descriptor)
+            }
+            descriptor => (Group::None, descriptor),
+        };
+        state.stage = Stage::Ended(returncode, group);
         Some(Ended { returncode, is_known, descriptor })
-    }
-}
-
-impl Stage {
-    /// Whether the group could not be signalled any more after the end.
-    fn waits_for_group(&self) -> bool {
-        match self {
-            Stage::Running(Some(descriptor)) => !descriptor::stands_for_group(descriptor),
-            Stage::Running(None) => true,
-            Stage::Ended(..) => false,
-        }
     }
 }
 

@@ -41,7 +41,7 @@ fn a_foreign_child_is_left_to_its_parent(place: Place) {
 fn each_loop_on_its_thread_sees_its_own_child(place: Place) {
     let threads: Vec<_> = (10..14)
         .map(|returncode| {
-            let place = crate::Place { ..place };
+            let place = Place { ..place };
             thread::spawn(move || {
                 let event_loop = place.event_loop();
                 let command = format!("sleep 0.02; exit {returncode}");

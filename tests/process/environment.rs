@@ -37,6 +37,7 @@ fn a_program_can_be_given_in_many_ways(place: Place) {
     let event_loop = place.event_loop();
     let shell = Path::new("/bin/echo");
     let name = "echo".to_owned();
+    let (path, words, list) = (PathBuf::from(shell), ["echo", "one", "two"], vec!["echo", "four"]);
     assert_eq!(run(&event_loop, "echo"), "\n");
     assert_eq!(run(&event_loop, &name), "\n");
     assert_eq!(run(&event_loop, name), "\n");
@@ -44,11 +45,11 @@ fn a_program_can_be_given_in_many_ways(place: Place) {
     assert_eq!(run(&event_loop, OsString::from("echo")), "\n");
     assert_eq!(run(&event_loop, shell), "\n");
     assert_eq!(run(&event_loop, shell.to_owned()), "\n");
-    assert_eq!(run(&event_loop, &PathBuf::from(shell)), "\n");
+    assert_eq!(run(&event_loop, &path), "\n");
     assert_eq!(run(&event_loop, ["echo", "one"]), "one\n");
-    assert_eq!(run(&event_loop, &["echo", "one", "two"]), "one two\n");
+    assert_eq!(run(&event_loop, &words), "one two\n");
     assert_eq!(run(&event_loop, vec!["echo".to_owned(), "three".to_owned()]), "three\n");
-    assert_eq!(run(&event_loop, &vec!["echo", "four"]), "four\n");
+    assert_eq!(run(&event_loop, &list), "four\n");
     assert_eq!(run(&event_loop, &["echo", "five"][..]), "five\n");
     let mut command = std::process::Command::new("echo");
     command.arg("six");

@@ -71,8 +71,7 @@ fn without_pipes_there_are_three_calls(place: Place) {
 /// PRC-004
 fn standard_error_may_go_where_output_goes(place: Place) {
     let event_loop = place.event_loop();
-    let (transport, log) =
-        finish(&event_loop, "echo out; echo err >&2; echo out", |builder| builder.stderr(STDOUT));
+    let (transport, log) = finish(&event_loop, "echo out; echo err >&2; echo out", |builder| builder.stderr(STDOUT));
     assert!(transport.get_pipe_transport(2).is_none());
     assert_eq!(log.text(1), "out\nerr\nout\n");
     let of_stderr = |told: &Told| matches!(told, Told::Data(2, _) | Told::PipeLost(2, _));
@@ -166,6 +165,7 @@ fn the_exit_is_told_before_pipes_that_others_keep_open(place: Place) {
 }
 
 /// A protocol that is held is asked again by a timer.
+#[expect(clippy::await_holding_refcell_ref, reason = "that is what is tested")]
 fn a_protocol_that_is_held_for_long_costs_no_spinning(place: Place) {
     let event_loop = place.event_loop();
     let (builder, log) = shell(&event_loop, "yes | head -c 100000; echo end >&2");
@@ -249,5 +249,11 @@ fn the_factory_and_callbacks_run_in_the_context_of_the_opener(place: Place) {
     });
     event_loop.until(|| log.lost());
     assert_eq!(seen.get(), log.items().len());
-    assert!(event_loop.reports.take().iter().all(|report| report.exception.as_ref().map(asyncio::Error::kind) != Some(ErrorKind::Panicked)));
+    assert!(
+        event_loop
+            .reports
+            .take()
+            .iter()
+            .all(|report| report.exception.as_ref().map(asyncio::Error::kind) != Some(ErrorKind::Panicked))
+    );
 }

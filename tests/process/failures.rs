@@ -150,7 +150,7 @@ fn an_opener_that_is_never_awaited_starts_nothing(place: Place) {
     drop(event_loop.subprocess_exec(|| Recorder::new(&Log::default()), ["touch", path.to_str().unwrap()]));
     let future = {
         let builder = event_loop.subprocess_exec(|| Recorder::new(&Log::default()), ["touch", path.to_str().unwrap()]);
-        std::future::IntoFuture::into_future(builder)
+        IntoFuture::into_future(builder)
     };
     drop(future);
     event_loop.ticks(3);
@@ -163,7 +163,7 @@ fn a_loop_that_is_not_the_running_one_starts_nothing(place: Place) {
     let (builder, log, calls) = exec(&other, "true");
     assert_eq!(event_loop.fails(builder).kind(), ErrorKind::Value);
     let (builder, _, _) = exec(&other, "true");
-    let outside = futures::executor::block_on(std::future::IntoFuture::into_future(builder));
+    let outside = futures::executor::block_on(IntoFuture::into_future(builder));
     assert_eq!(outside.map(drop).unwrap_err().kind(), ErrorKind::Runtime);
     assert!(log.items().is_empty() && calls.get() == 0);
 }

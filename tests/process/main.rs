@@ -23,6 +23,8 @@ macro_rules! on_each_watcher {
 }
 
 mod children;
+mod communicate;
+mod ending;
 mod environment;
 mod events;
 mod failures;
@@ -31,10 +33,7 @@ mod pipes;
 mod signals;
 mod stdio;
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-};
+use std::{cell::RefCell, rc::Rc};
 
 use asyncio::{
     Error, ErrorKind, EventLoop, SubprocessProtocol, SubprocessTransport, Transport,
@@ -248,15 +247,4 @@ fn children() -> usize {
         count += children.split_whitespace().count();
     }
     count
-}
-
-/// A flag that a hook sets once.
-#[derive(Clone, Default)]
-struct Once(Rc<Cell<bool>>);
-
-impl Once {
-    /// True for the first time.
-    fn first(&self) -> bool {
-        !self.0.replace(true)
-    }
 }

@@ -93,7 +93,7 @@ fn a_full_pipe_pauses_the_protocol(place: Place) {
 /// Both directions at once, and one byte after the other in its order.
 fn much_data_comes_back_as_it_was(place: Place) {
     let event_loop = place.event_loop();
-    let data: Vec<u8> = (0..5_000_000_u32).map(|number| (number * 31 >> 3) as u8).collect();
+    let data: Vec<u8> = (0..5_000_000_u32).map(|number| ((number * 31) >> 3) as u8).collect();
     let (builder, log) = shell(&event_loop, "cat");
     let (transport, _) = event_loop.run(builder);
     stdin(&transport).write(&data);

@@ -160,8 +160,9 @@ fn a_cancelled_opener_kills_the_process(place: Place) {
     let (guard, dropped) = support::drop_guard();
     let opener = event_loop.subprocess_exec(
         move || {
-            let _held = &guard;
-            recorder.on(move |_, _| drop(&guard))
+            recorder.on(move |_, _| {
+                let _held = &guard;
+            })
         },
         ["sleep", "60"],
     );

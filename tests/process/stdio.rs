@@ -81,7 +81,8 @@ fn error_may_share_a_file_and_devnull(place: Place) {
     file.rewind().unwrap();
     file.read_to_string(&mut text).unwrap();
     assert_eq!(text, "out\nerr\nout\n");
-    let (transport, log) = finish(&event_loop, "echo err >&2; exit 2", |builder| builder.stdout(DEVNULL).stderr(STDOUT));
+    let (transport, log) =
+        finish(&event_loop, "echo err >&2; exit 2", |builder| builder.stdout(DEVNULL).stderr(STDOUT));
     assert_eq!(transport.get_returncode(), Some(2));
     assert!((1..3).all(|fd| transport.get_pipe_transport(fd).is_none() && log.received(fd as usize).is_empty()));
     let (transport, _) = finish(&event_loop, "exit 3", |builder| builder.stdout(INHERIT).stderr(STDOUT));

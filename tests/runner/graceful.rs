@@ -141,8 +141,10 @@ fn the_first_signal_drains_and_then_cancels_main() {
         let (result, records) = logs(|| {
             graceful(LONG).run(async {
                 let server = serve(Duration::from_millis(500)).await?;
-                clients.borrow_mut().push(idle(&server).await?);
-                clients.borrow_mut().push(busy(&server).await?);
+                let client = idle(&server).await?;
+                clients.borrow_mut().push(client);
+                let client = busy(&server).await?;
+                clients.borrow_mut().push(client);
                 raise(signal);
                 let (place, looks) = (server.sockets()[0].address().as_inet().unwrap(), Rc::new(Cell::new(0)));
                 let looked = looks.clone();
@@ -342,11 +344,13 @@ fn servers_that_are_made_meanwhile_are_drained_too() {
     let (clients, begin) = (RefCell::new(Vec::new()), Instant::now());
     let result: Result<()> = graceful(LONG).run(async {
         let first = serve(Duration::from_millis(300)).await?;
-        clients.borrow_mut().push(busy(&first).await?);
+        let client = busy(&first).await?;
+        clients.borrow_mut().push(client);
         raise(SIGTERM);
         asyncio::sleep(Duration::from_millis(10)).await?;
         let second = serve(Duration::from_millis(600)).await?;
-        clients.borrow_mut().push(busy(&second).await?);
+        let client = busy(&second).await?;
+        clients.borrow_mut().push(client);
         first.wait_closed().await?;
         second.serve_forever().await
     });

@@ -116,10 +116,9 @@ fn a_line_too_long_is_dropped_with_its_end() {
 #[test]
 fn a_line_that_grows_too_long_is_dropped() {
     run(async {
-        for (chunks, left) in [
-            (&["chunk1", "chunk2", "chunk3\n"][..], &b""[..]),
-            (&["chunk1", "chunk2\n", "chunk3\n"], b"chunk3\n"),
-        ] {
+        for (chunks, left) in
+            [(&["chunk1", "chunk2", "chunk3\n"][..], &b""[..]), (&["chunk1", "chunk2\n", "chunk3\n"], b"chunk3\n")]
+        {
             let (feeder, mut reader) = fed(7);
             let read = create_task(async move { Ok((reader.readline().await, reader)) });
             turn().await;
@@ -264,7 +263,7 @@ fn a_read_of_more_than_is_held_goes_on(on: On) {
         });
         assert!(event_loop.run(reader.readexactly(2_000_000)) == data[..2_000_000]);
         let rest = event_loop.run(async {
-            let reading = asyncio::create_task(async move { reader.read(None).await });
+            let reading = create_task(async move { reader.read(None).await });
             crate::turns_until(|| sender.is_finished()).await;
             drop(sender.join());
             reading.await

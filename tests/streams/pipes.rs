@@ -84,7 +84,7 @@ fn dropping_the_reader_closes_its_end(on: On) {
         });
         drop(reader);
         event_loop.until(|| ours.write(b"x").is_err_and(|error| error.kind() == IoKind::BrokenPipe));
-        assert!(event_loop.remove_reader(number).is_ok(), "it is the transport's no more");
+        assert!(event_loop.remove_reader(&number).is_ok(), "it is the transport's no more");
     }
 }
 

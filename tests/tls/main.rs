@@ -18,6 +18,7 @@ mod interop;
 mod layers;
 mod servers;
 mod start_tls;
+mod streams;
 
 use std::{
     net::SocketAddr,

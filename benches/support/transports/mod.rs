@@ -251,10 +251,10 @@ fn run_datagrams(count: u64, on_their_way: usize, server: fn(UdpSocket)) -> Dura
     run(move || clients::datagrams(address, on_their_way, count), || server(socket))
 }
 
-/// How many bytes of the heap a connection takes on asyncio, tokio, smol and the loop by hand, while it waits; `heap` says
-/// how many this thread has. The tasks' have a buffer of 1 KiB.
-pub(crate) fn idle_connections(connections: usize, heap: fn() -> i64) -> [f64; 4] {
-    [asyncio_servers::echo, tokio_servers::echo, smol_servers::echo, raw_servers::echo]
+/// How many bytes of the heap a connection takes on asyncio by a protocol and by a stream, on tokio, smol and the loop by
+/// hand, while it waits; `heap` says how many this thread has. The tasks' have a buffer of 1 KiB.
+pub(crate) fn idle_connections(connections: usize, heap: fn() -> i64) -> [f64; 5] {
+    [asyncio_servers::echo, streams::echo_futures, tokio_servers::echo, smol_servers::echo, raw_servers::echo]
         .map(|server| heap_of_one::<TcpStream>(server, connections, heap))
 }
 

@@ -81,7 +81,7 @@ where
     });
 }
 
-fn echo_futures(listener: TcpListener, work: Work) {
+pub(super) fn echo_futures(listener: TcpListener, work: Work) {
     serve(listener, work, async |mut reader, mut writer, work| {
         let mut buffer = work.buffer();
         loop {

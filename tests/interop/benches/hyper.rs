@@ -23,7 +23,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::time::{ClockId, clock_gettime};
 
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 25;
 const LARGE: usize = 100 << 10;
 
 struct Work {
@@ -41,10 +41,10 @@ struct Work {
 
 #[rustfmt::skip] // a table
 const WORK: &[Work] = &[
-    Work { name: "hello world", path: "/", upload: 0, download: 13, header_timeout: false, connections: &[1, 10, 100], count: 20_000 },
-    Work { name: "hello world, header timeout", path: "/", upload: 0, download: 13, header_timeout: true, connections: &[1, 10, 100], count: 20_000 },
-    Work { name: "100 KiB down", path: "/large", upload: 0, download: LARGE, header_timeout: false, connections: &[1, 10], count: 3_000 },
-    Work { name: "100 KiB up", path: "/", upload: LARGE, download: 13, header_timeout: false, connections: &[1, 10], count: 3_000 },
+    Work { name: "hello world", path: "/", upload: 0, download: 13, header_timeout: false, connections: &[1, 10, 100], count: 6_000 },
+    Work { name: "hello world, header timeout", path: "/", upload: 0, download: 13, header_timeout: true, connections: &[1, 10, 100], count: 6_000 },
+    Work { name: "100 KiB down", path: "/large", upload: 0, download: LARGE, header_timeout: false, connections: &[1, 10], count: 1_000 },
+    Work { name: "100 KiB up", path: "/", upload: LARGE, download: 13, header_timeout: false, connections: &[1, 10], count: 1_000 },
 ];
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {

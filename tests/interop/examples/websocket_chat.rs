@@ -5,60 +5,45 @@
 
 use std::{cell::RefCell, collections::BTreeMap, env, net::SocketAddr, rc::Rc};
 
-use asyncio::{Error, Queue, Result, Stream, StreamReader, StreamWriter, TaskGroup, create_task};
 use async_tungstenite::{WebSocketReceiver, accept_async, client_async, tungstenite::Message};
+use asyncio::{Barrier, Error, Queue, Result, Stream, StreamReader, StreamWriter, TaskGroup, create_task};
 use futures::StreamExt;
 
-/// What is to be said to each guest. The tasks of a loop share it without a lock.
-#[derive(Clone, Default)]
-struct Room {
-    guests: Rc<RefCell<BTreeMap<usize, Queue<String>>>>,
-}
+/// What is to be said to each guest, by number. The tasks of a loop share it without a lock.
+type Room = Rc<RefCell<BTreeMap<usize, Queue<String>>>>;
 
-impl Room {
-    fn enter(&self) -> (usize, Queue<String>) {
-        let mut guests = self.guests.borrow_mut();
-        let (number, queue) = (guests.last_key_value().map_or(1, |(last, _)| last + 1), Queue::new(100));
-        guests.insert(number, queue.clone());
-        (number, queue)
-    }
-
-    /// Whoever is 100 messages behind misses some.
-    fn say(&self, from: usize, text: &str) {
-        let guests = self.guests.borrow();
-        for (_, queue) in guests.iter().filter(|(number, _)| **number != from) {
-            let _ = queue.put_nowait(format!("guest {from}: {text}"));
-        }
-    }
-}
-
+/// A connection, whose task this is.
 async fn serve(room: Room, reader: StreamReader, writer: StreamWriter) -> Result<()> {
     let socket = accept_async(Stream::join(reader, writer)?).await.map_err(Error::other)?;
-    let ((number, queue), (mut sender, receiver)) = (room.enter(), socket.split());
+    let ((mut sender, receiver), queue) = (socket.split(), Queue::new(100));
+    let number = room.borrow().last_key_value().map_or(1, |(last, _)| last + 1);
     queue.put_nowait(format!("welcome, guest {number}"))?;
-    let writing = create_task(async move {
-        loop {
-            sender.send(Message::text(queue.get().await?)).await.map_err(Error::other)?;
+    room.borrow_mut().insert(number, queue.clone());
+    let saying = create_task(async move {
+        while let Ok(text) = queue.get().await {
+            sender.send(Message::text(text)).await.map_err(Error::other)?;
         }
+        Ok(())
     });
     let heard = hear(&room, number, receiver).await;
-    room.guests.borrow_mut().remove(&number);
-    writing.cancel();
-    let _: Result<()> = writing.await; // it was cancelled, or its guest had gone
+    room.borrow_mut().remove(&number);
+    saying.cancel();
+    let _ = saying.await; // it was cancelled, or its guest had gone
     heard
 }
 
 async fn hear(room: &Room, number: usize, mut receiver: WebSocketReceiver<Stream>) -> Result<()> {
     while let Some(message) = receiver.next().await {
-        if let Message::Text(text) = message.map_err(Error::other)? {
-            room.say(number, &text);
+        let Message::Text(text) = message.map_err(Error::other)? else { continue };
+        for (_, queue) in room.borrow().iter().filter(|(other, _)| **other != number) {
+            let _ = queue.put_nowait(format!("guest {number}: {text}")); // who is far behind misses some
         }
     }
     Ok(())
 }
 
-/// Waits for its welcome, then for its turn; says a word and hears those of the others.
-async fn guest(address: SocketAddr, word: &'static str, all_here: asyncio::Barrier) -> Result<()> {
+/// Somebody who says a word once all are there, and hears those of the others.
+async fn guest(address: SocketAddr, word: &str, all_here: Barrier) -> Result<()> {
     let (reader, writer) = asyncio::open_connection(address).await?;
     let connecting = client_async("ws://localhost/", Stream::join(reader, writer)?);
     let (mut socket, _) = connecting.await.map_err(Error::other)?;
@@ -86,7 +71,7 @@ fn main() -> Result<()> {
             return server.serve_forever().await;
         }
         let address = server.sockets()[0].address().as_inet().expect("it is of IP");
-        let all_here = asyncio::Barrier::new(3)?;
+        let all_here = Barrier::new(3)?;
         TaskGroup::scope(async |group| {
             for word in ["hi", "oh", "ah"] {
                 group.create_task(guest(address, word, all_here.clone()));

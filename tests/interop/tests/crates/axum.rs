@@ -35,8 +35,7 @@ async fn serve_router(router: Router) -> Result<(Server, std::net::SocketAddr, R
 }
 
 async fn send(address: std::net::SocketAddr, request: Request<Full<Bytes>>) -> Result<(StatusCode, String)> {
-    let (mut sender, connection) =
-        conn::http1::handshake(connect(address).await?).await.map_err(Error::other)?;
+    let (mut sender, connection) = conn::http1::handshake(connect(address).await?).await.map_err(Error::other)?;
     let connection = asyncio::create_task(async move { connection.await.map_err(Error::other) });
     let response: Response<Incoming> = sender.send_request(request).await.map_err(Error::other)?;
     let status = response.status();

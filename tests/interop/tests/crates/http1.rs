@@ -6,7 +6,8 @@ use asyncio::{Error, ErrorKind, Result, Stream, create_task, hyper_rt};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::{
-    Method, Request, Response, StatusCode, body::Bytes, body::Incoming, client::conn, header, server, service::service_fn,
+    Method, Request, Response, StatusCode, body::Bytes, body::Incoming, client::conn, header, server,
+    service::service_fn,
 };
 
 use crate::{close, connect, pass_time, serve, support::loops::On};
@@ -205,8 +206,7 @@ fn an_upgrade_hands_over_the_stream(on: On) {
     event_loop.run(async {
         let tasks = Rc::new(RefCell::new(Vec::new()));
         let (server, address) = serve_shouting(tasks.clone()).await?;
-        let (mut sender, connection) =
-            conn::http1::handshake(connect(address).await?).await.map_err(Error::other)?;
+        let (mut sender, connection) = conn::http1::handshake(connect(address).await?).await.map_err(Error::other)?;
         let connection = create_task(async move { connection.with_upgrades().await.map_err(Error::other) });
         let mut asked = request(Method::GET, "/", "");
         asked.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("upgrade"));

@@ -58,9 +58,8 @@ fn requests_run_beside_each_other_on_one_connection(on: On) {
         })
         .await?;
         let (sender, connection) = client(address).await?;
-        let requests: Vec<_> = (0..REQUESTS)
-            .map(|number| create_task(ask(sender.clone(), vec![number as u8; 100_000])))
-            .collect();
+        let requests: Vec<_> =
+            (0..REQUESTS).map(|number| create_task(ask(sender.clone(), vec![number as u8; 100_000]))).collect();
         for (number, request) in requests.into_iter().enumerate() {
             assert!(request.await? == vec![number as u8; 100_000]);
         }

@@ -152,10 +152,8 @@ fn a_service_of_connections_is_called(on: On) {
             Ok(())
         })
         .await?;
-        let mut connector = ServiceBuilder::new()
-            .layer(TimeLimit(Duration::from_secs(30)))
-            .concurrency_limit(4)
-            .service_fn(connect);
+        let mut connector =
+            ServiceBuilder::new().layer(TimeLimit(Duration::from_secs(30))).concurrency_limit(4).service_fn(connect);
         for _ in 0..3 {
             let mut stream = connector.ready().await?.call(address).await?;
             let mut text = String::new();

@@ -2,8 +2,8 @@
 
 use std::{cell::Cell, rc::Rc};
 
-use asyncio::{Error, Result, create_task};
 use async_tungstenite::{WebSocketStream, accept_async, client_async, tungstenite::Message};
+use asyncio::{Error, Result, create_task};
 use futures::StreamExt;
 
 use crate::{close, connect, serve, support::loops::On};
@@ -31,8 +31,7 @@ async fn serve_echo(count: Rc<Cell<usize>>) -> Result<(asyncio::Server, std::net
 }
 
 async fn open(address: std::net::SocketAddr) -> Result<WebSocketStream<asyncio::Stream>> {
-    let (socket, _response) =
-        client_async("ws://loopback/", connect(address).await?).await.map_err(Error::other)?;
+    let (socket, _response) = client_async("ws://loopback/", connect(address).await?).await.map_err(Error::other)?;
     Ok(socket)
 }
 
