@@ -4,6 +4,7 @@
 //! under `block_on`), in one thread, in one process, with the same profile.
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
+pub(crate) mod processes;
 pub(crate) mod sockets;
 pub(crate) mod tasks;
 pub(crate) mod threads;

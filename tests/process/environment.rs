@@ -47,7 +47,7 @@ fn a_program_can_be_given_in_many_ways(place: Place) {
     assert_eq!(run(&event_loop, shell.to_owned()), "\n");
     assert_eq!(run(&event_loop, &path), "\n");
     assert_eq!(run(&event_loop, ["echo", "one"]), "one\n");
-    assert_eq!(run(&event_loop, &words), "one two\n");
+    assert_eq!(run(&event_loop, words), "one two\n");
     assert_eq!(run(&event_loop, vec!["echo".to_owned(), "three".to_owned()]), "three\n");
     assert_eq!(run(&event_loop, &list), "four\n");
     assert_eq!(run(&event_loop, &["echo", "five"][..]), "five\n");

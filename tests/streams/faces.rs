@@ -350,7 +350,7 @@ fn writing_to_one_who_went_fails(on: On) {
         assert!(AsyncWriteExt::close(&mut writer).await.is_err());
         Ok(())
     });
-    let Ends { reader: _reader, mut writer, .. } = Ends::tcp(&event_loop);
+    let Ends { reader: _reader, mut writer, peer: _peer } = Ends::tcp(&event_loop);
     event_loop.run(async {
         let asyncios = &writer;
         asyncios.close();

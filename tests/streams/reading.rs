@@ -214,10 +214,10 @@ fn exactly_so_many_are_waited_for() {
         let (feeder, mut reader) = fed(LIMIT);
         let count = 2 * DATA.len();
         let read = create_task(async move { Ok((reader.readexactly(count).await?, reader)) });
-        for _ in 0..3 {
+        for piece in [DATA, &[DATA, DATA].concat()] {
             turn().await;
             assert!(!read.done());
-            feeder.feed_data(DATA)?;
+            feeder.feed_data(piece)?;
         }
         let (data, reader) = read.await?;
         assert_eq!(data, [DATA, DATA].concat());

@@ -173,7 +173,7 @@ fn who_gave_up_draining_misses_nothing(on: On) {
 
 fn draining_is_over_at_once_while_little_is_kept(on: On) {
     let event_loop = on.event_loop();
-    let Ends { reader: _reader, writer, .. } = Ends::open(&event_loop, PairKind::Socketpair.small_pair());
+    let Ends { reader: _reader, writer, peer: _peer } = Ends::open(&event_loop, PairKind::Socketpair.small_pair());
     let transport = writer.transport().unwrap();
     transport.set_write_buffer_limits(1_000_000, None).unwrap();
     writer.write(pattern(500_000)).unwrap();
@@ -360,7 +360,7 @@ fn a_peer_that_went_ends_a_loop_of_writes(on: On) {
 
 fn an_aborted_connection_is_lost(on: On) {
     let event_loop = on.event_loop();
-    let Ends { mut reader, writer, .. } = Ends::tcp(&event_loop);
+    let Ends { mut reader, writer, peer: _peer } = Ends::tcp(&event_loop);
     writer.write(pattern(LARGE)).unwrap();
     event_loop.run(async {
         let reading = create_task(async move { reader.read(None).await });
