@@ -14,7 +14,7 @@ use hyper::rt::{self, ReadBufCursor};
 
 use crate::{
     combine::sleep::{self, sleep_until},
-    event_loop::running,
+    event_loop::{EventLoop, running},
     streams::stream::Stream,
     task::request::create_task,
 };
@@ -61,7 +61,7 @@ impl rt::Timer for Timer {
     }
 
     fn now(&self) -> Instant {
-        running::require().map_or_else(|_| Instant::now(), |event_loop| event_loop.time())
+        running::with(|running| running.map_or_else(Instant::now, EventLoop::time))
     }
 
     fn reset(&self, sleep: &mut Pin<Box<dyn rt::Sleep>>, new_deadline: Instant) {

@@ -1,14 +1,14 @@
 //! A bridge to crates that need tokio: its traits for streams, and its reactor beside the loop.
 //!
-//! [`Stream`](crate::Stream), [`StreamReader`](crate::StreamReader) and [`StreamWriter`](crate::StreamWriter) have
-//! tokio's traits of reading and writing, for crates that need no more than these; no runtime of tokio's is involved.
+//! [`Stream`], [`StreamReader`] and [`StreamWriter`] have tokio's traits of reading and writing, for crates that need no
+//! more than these; no runtime of tokio's is involved.
 //!
 //! A crate that needs tokio's reactor or its timers panics where there is none. [`Compat`] around a future, or
-//! [`compat`](CompatExt::compat) of it, lets it see one: a runtime of tokio's, which the first such future makes, in a
-//! thread of its own that stays to the end of the process. The future is still polled by its task here, on the loop's
-//! thread, and may hold `Rc`; only what it waits for wakes it from that thread, and what it gives to `tokio::spawn` runs
-//! there. Nothing else runs in that thread, and without such a future there is none. Around `main` it covers the
-//! awaits of `main` alone: a task has none of it, unless it is wrapped too.
+//! [`compat`](CompatExt::compat) of it, lets it see one: a runtime of tokio's in a thread of its own, which starts when
+//! the first [`Compat`] is polled or dropped, not before, and stays to the end of the process. The future is still
+//! polled by its task here, on the loop's thread, and may hold `Rc`; that thread wakes it, and runs what it gives to
+//! `tokio::spawn`, nothing else. What makes tokio's objects must be inside: `async { tokio::time::sleep(delay).await }`,
+//! not the sleep alone. A task that is made inside is not, unless it is wrapped, too.
 //!
 //! [`Compat`] around something that reads or writes gives it the other traits: what is tokio's, those of `futures`.
 //!

@@ -106,9 +106,14 @@ impl Sleep {
     #[doc(hidden)]
     pub fn poll_without_cancel(self: Pin<&mut Self>, cx: &mut Cx<'_>) -> Poll<()> {
         let this = self.get_mut();
-        match running::require() {
-            Ok(event_loop) => this.poll_in(&event_loop, cx).map(drop),
-            Err(_) => Poll::Pending,
+        let Ok(event_loop) = running::require() else { return Poll::Pending };
+        match this.end {
+            // A timer that is due at once needs no look at the clock: it fires in the next iteration.
+            End::At(deadline) => {
+                this.set_timer(&event_loop, deadline, cx);
+                Poll::Pending
+            }
+            _ => this.poll_in(&event_loop, cx).map(drop),
         }
     }
 
@@ -158,15 +163,20 @@ impl Sleep {
             End::In(delay) => Some(event_loop.deadline_in(delay)),
             End::At(deadline) => Some(deadline).filter(|deadline| *deadline > event_loop.time()),
         };
-        self.end = End::Yielded;
         match deadline {
-            Some(deadline) => {
-                let key = event_loop.insert_timer(deadline, TimerEntry::Waker(cx.waker().clone()));
-                self.timer = Some((event_loop.inner.shared.clone(), key));
+            Some(deadline) => self.set_timer(event_loop, deadline, cx),
+            None => {
+                self.end = End::Yielded;
+                cx.waker().wake_by_ref();
             }
-            None => cx.waker().wake_by_ref(),
         }
         Poll::Pending
+    }
+
+    fn set_timer(&mut self, event_loop: &EventLoop, deadline: Instant, cx: &mut Cx<'_>) {
+        let key = event_loop.insert_timer(deadline, TimerEntry::Waker(cx.waker().clone()));
+        self.timer = Some((event_loop.inner.shared.clone(), key));
+        self.end = End::Yielded;
     }
 }
 

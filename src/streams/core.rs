@@ -29,6 +29,9 @@ use crate::{
     transport::{Transport, buffers::IoBuffers, pull_sink::PullSink},
 };
 
+#[cfg(feature = "tls")]
+use crate::transport::protocol::AnyStreamProtocol;
+
 /// The least that is received at once into the buffer, in bytes.
 const LEAST: usize = 4 << 10;
 
@@ -240,6 +243,14 @@ impl StreamCore {
     fn forget_transport(&self) {
         let before = self.transport.take();
         drop(before);
+    }
+
+    /// Whether the transport's protocol is this stream.
+    #[cfg(feature = "tls")]
+    pub(super) fn is_told_by(&self, transport: &Transport) -> bool {
+        let Some(this) = self.this.upgrade() else { return false };
+        let ours = AnyStreamProtocol::of_sink(this);
+        transport.0.protocol().is_some_and(|protocol| protocol.is_same_sink(&ours))
     }
 
     fn is_open(&self) -> bool {

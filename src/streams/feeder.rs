@@ -20,7 +20,7 @@ use crate::{
 /// ```
 /// asyncio::run(async {
 ///     let (feeder, mut reader) = asyncio::StreamReader::new(1 << 16)?;
-///     let (theirs, mut ours) = std::io::pipe()?;
+///     let (theirs, mut ours) = std::os::unix::net::UnixStream::pair()?; // a pipe or a socket
 ///     let event_loop = asyncio::get_running_loop()?;
 ///     event_loop.connect_read_pipe(|| feeder, theirs).await?;
 ///     std::io::Write::write_all(&mut ours, b"a line\n")?;

@@ -29,7 +29,7 @@ use crate::{
 ///
 /// ```
 /// asyncio::run(async {
-///     let (theirs, ours) = std::io::pipe()?;
+///     let (theirs, ours) = std::os::unix::net::UnixStream::pair()?; // or the ends of a pipe
 ///     let mut reader = asyncio::open_read_pipe(theirs)?;
 ///     let writer = asyncio::open_write_pipe(ours)?;
 ///     writer.write("a line\n")?;

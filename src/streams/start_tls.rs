@@ -13,7 +13,7 @@ use crate::{
     net::start_tls::StartTls,
     streams::{core::StreamCore, writer::StreamWriter},
     tls::context::SslContext,
-    transport::{Transport, protocol::AnyStreamProtocol},
+    transport::Transport,
 };
 
 impl StreamWriter {
@@ -120,6 +120,10 @@ impl StreamStartTls<'_> {
         self.writer.drain().await?;
         let core = self.writer.key.core("start_tls()")?;
         let transport = core.transport().ok_or_else(|| Error::Runtime("the stream has no transport".into()))?;
+        if !core.is_told_by(&transport) {
+            let text = "start_tls() on a stream whose transport another start_tls() or set_protocol() has taken over";
+            return Err(Error::Runtime(text.into()));
+        }
         // A pause because of what was unread is over, whatever comes of this.
         let (paused, unread) = core.look(|buffer| (buffer.resumes_for_more(), buffer.take_all()));
         let reads = paused || transport.is_reading();
@@ -174,9 +178,7 @@ struct Upgrading<'a> {
 impl Drop for Upgrading<'_> {
     /// Where nothing has begun, all is as before.
     fn drop(&mut self) {
-        let ours = AnyStreamProtocol::of_sink(self.core.clone());
-        let untouched = self.transport.0.protocol().is_some_and(|protocol| protocol.is_same_sink(&ours));
-        if untouched && !self.transport.is_closing() {
+        if self.core.is_told_by(self.transport) && !self.transport.is_closing() {
             let pauses = self.core.look(|buffer| buffer.put_back(self.unread.to_vec()));
             if self.reads && !pauses {
                 self.transport.resume_reading();

@@ -23,6 +23,7 @@ pub(crate) trait PullSink {
     /// of the input, and `WouldBlock` if it was not called.
     fn readable(&self, receive: &mut dyn FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize>;
     /// As [`readable`](Self::readable) where the bytes are there already; how many it took.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS has them"))]
     fn data_received(&self, data: &[u8]) -> usize {
         let taken = self.readable(&mut |memory| {
             let count = memory.len().min(data.len());

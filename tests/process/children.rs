@@ -131,22 +131,19 @@ fn ignore_sigchld() {
 fn a_child_reaped_by_somebody_else_has_return_code_255(place: Place) {
     let event_loop = place.event_loop();
     let ((), records) = logs(|| {
-        let (builder, log) = shell(&event_loop, "exit 4");
+        let (builder, log) = shell(&event_loop, "read line; exit 4");
         let (transport, _) = event_loop.run(builder);
+        crate::stdin(&transport).write(b"go\n");
         let mut status = 0;
-        // SAFETY: the pointer is valid; the child has not been reaped, as no turn of the loop has passed since.
+        // SAFETY: the pointer is valid; the child has not been reaped, as no turn of the loop has passed since it ended.
         let reaped = unsafe { libc::waitpid(transport.get_pid() as i32, &mut status, 0) };
-        if reaped == -1 {
-            // The loop was quicker: it had ended before the opener returned.
-            assert_eq!(transport.get_returncode(), Some(4));
-            event_loop.until(|| log.lost());
-            return support::tick(&event_loop);
-        }
+        assert_eq!(reaped, transport.get_pid() as i32);
         event_loop.until(|| log.lost());
         assert_eq!(transport.get_returncode(), Some(255));
+        assert!(log.has(&Told::Exited(Some(255))));
     });
-    assert!(records.len() <= 1, "{records:?}");
-    assert!(records.iter().all(|(level, text)| *level == Level::WARN && text.contains("255")), "{records:?}");
+    let [(Level::WARN, text)] = &records[..] else { panic!("{records:?}") };
+    assert!(text.starts_with("Unknown child process pid") && text.contains("255"), "{text}");
 }
 
 /// As asyncio's transports, which are closed when their loop goes.

@@ -151,7 +151,7 @@ fn the_input_can_be_closed_in_connection_made(place: Place) {
 /// As of every write pipe.
 fn a_pipe_without_a_reader_is_noticed_without_a_write(place: Place) {
     let event_loop = place.event_loop();
-    let (builder, log) = shell(&event_loop, "exec 0<&-; sleep 60");
+    let (builder, log) = shell(&event_loop, "exec 0<&-; exec sleep 60");
     let (transport, _) = event_loop.run(builder);
     event_loop.until(|| log.has(&Told::PipeLost(0, None)));
     assert_eq!(transport.get_returncode(), None);

@@ -5,7 +5,7 @@ use std::{cell::RefCell, io::Write, rc::Rc};
 use asyncio::{Error, ErrorKind, StreamFeeder, StreamReader, create_task};
 
 use crate::{
-    LIMIT, fed, rest,
+    LIMIT, fed, pipe, rest,
     support::{
         failure,
         loops::On,
@@ -157,7 +157,7 @@ fn a_feeder_pauses_what_it_is_fed_by(on: On) {
 /// STR-004
 fn a_pipe_is_read_whatever_the_limit(on: On) {
     let event_loop = on.event_loop();
-    let (theirs, mut ours) = std::io::pipe().unwrap();
+    let (theirs, mut ours) = pipe();
     let (feeder, mut reader) = event_loop.run(async { StreamReader::new(1) });
     ours.write_all(b"data").unwrap();
     event_loop.run(event_loop.connect_read_pipe(|| feeder, theirs));

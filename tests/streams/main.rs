@@ -17,6 +17,7 @@ mod unix;
 mod writing;
 
 use std::{
+    fs::File,
     future::Future,
     pin::Pin,
     task::{Context, Poll},
@@ -76,6 +77,12 @@ fn joined(event_loop: &TestLoop, kind: PairKind) -> [(StreamReader, StreamWriter
         let ours = asyncio::open_connection(()).sock(ours).await?;
         Ok([ours, asyncio::open_connection(()).sock(peer.0).await?])
     })
+}
+
+/// The two ends of a pipe, to read and to write.
+fn pipe() -> (File, File) {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    (reader.into(), writer.into())
 }
 
 /// A server of streams.

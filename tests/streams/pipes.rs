@@ -9,7 +9,7 @@ use std::{
 use asyncio::{ErrorKind, PIPE, create_task, open_read_pipe, open_write_pipe};
 
 use crate::{
-    polls,
+    pipe, polls,
     support::{
         failure,
         loops::On,
@@ -33,7 +33,7 @@ on_each_selector! {
 
 fn what_goes_in_comes_out(on: On) {
     let event_loop = on.event_loop();
-    let (theirs, ours) = std::io::pipe().unwrap();
+    let (theirs, ours) = pipe();
     event_loop.run(async {
         let (mut reader, writer) = (open_read_pipe(theirs)?, open_write_pipe(ours)?);
         assert!(writer.can_write_eof() && writer.get_extra_info(PIPE).is_some());
@@ -53,7 +53,7 @@ fn what_goes_in_comes_out(on: On) {
 
 fn a_reader_ends_with_the_last_writer(on: On) {
     let event_loop = on.event_loop();
-    let (theirs, mut ours) = std::io::pipe().unwrap();
+    let (theirs, mut ours) = pipe();
     event_loop.run(async {
         let mut reader = open_read_pipe(theirs)?;
         let other = ours.try_clone().unwrap();
@@ -72,7 +72,7 @@ fn a_reader_ends_with_the_last_writer(on: On) {
 fn dropping_the_reader_closes_its_end(on: On) {
     let event_loop = on.event_loop();
     for used in [false, true] {
-        let (theirs, mut ours) = std::io::pipe().unwrap();
+        let (theirs, mut ours) = pipe();
         let number = theirs.as_raw_fd();
         let reader = event_loop.run(async {
             let mut reader = open_read_pipe(theirs)?;
@@ -90,7 +90,7 @@ fn dropping_the_reader_closes_its_end(on: On) {
 
 fn dropping_the_writer_sends_all_and_closes_its_end(on: On) {
     let event_loop = on.event_loop();
-    let (mut theirs, ours) = std::io::pipe().unwrap();
+    let (mut theirs, ours) = pipe();
     let writer = event_loop.run(async { open_write_pipe(ours) });
     writer.write(pattern(1_000_000)).unwrap();
     drop(writer);
@@ -105,7 +105,7 @@ fn dropping_the_writer_sends_all_and_closes_its_end(on: On) {
 
 fn a_writer_learns_that_nobody_reads(on: On) {
     let event_loop = on.event_loop();
-    let (theirs, ours) = std::io::pipe().unwrap();
+    let (theirs, ours) = pipe();
     let writer = event_loop.run(async { open_write_pipe(ours) });
     writer.write(pattern(1_000_000)).unwrap();
     drop(theirs);
@@ -114,7 +114,7 @@ fn a_writer_learns_that_nobody_reads(on: On) {
     assert!(writer.is_closing());
     writer.write("late").unwrap();
 
-    let (theirs, ours) = std::io::pipe().unwrap();
+    let (theirs, ours) = pipe();
     let writer = event_loop.run(async { open_write_pipe(ours) });
     drop(theirs);
     event_loop.run(writer.wait_closed());
@@ -122,7 +122,7 @@ fn a_writer_learns_that_nobody_reads(on: On) {
 
 fn a_writer_waits_for_a_slow_reader(on: On) {
     let event_loop = on.event_loop();
-    let (mut theirs, ours) = std::io::pipe().unwrap();
+    let (mut theirs, ours) = pipe();
     event_loop.run(async {
         let writer = open_write_pipe(ours)?;
         writer.write(pattern(1_000_000))?;
@@ -183,7 +183,7 @@ fn devices_are_taken_too(on: On) {
 
 fn a_pipe_needs_a_running_loop(on: On) {
     let event_loop = on.event_loop();
-    let (theirs, ours) = std::io::pipe().unwrap();
+    let (theirs, ours) = pipe();
     assert_eq!(failure(open_read_pipe(theirs)).0, ErrorKind::Runtime);
     assert_eq!(failure(open_write_pipe(ours)).0, ErrorKind::Runtime);
     drop(event_loop);

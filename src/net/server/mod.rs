@@ -28,7 +28,7 @@ use crate::{
         core::{CloseOnDrop, ServerCore, servers},
         drain::drain,
     },
-    sys::addr::Address,
+    sys::addr::{Address, Endpoint, ToAddress},
 };
 
 pub(crate) use self::core::{Plan, make_server};
@@ -122,6 +122,13 @@ impl ServerSocket {
     pub fn with_fd<R>(&self, look: impl FnOnce(BorrowedFd<'_>) -> R) -> Option<R> {
         let fd = self.fd.upgrade()?;
         Some(look(fd.as_fd()))
+    }
+}
+
+/// Where its clients connect to.
+impl ToAddress for &ServerSocket {
+    fn to_address(self) -> Endpoint {
+        self.address.clone().to_address()
     }
 }
 

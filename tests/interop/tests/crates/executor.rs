@@ -17,6 +17,7 @@ on_each_selector! {
     what_is_left_ends_with_the_loop
     timers_go_by_the_loops_clock
     a_timer_counts_from_the_call
+    a_timer_that_is_past_waits_an_iteration
     a_timer_is_set_anew_in_its_place
     a_timer_leaves_the_cancellation_to_the_task
 }
@@ -102,6 +103,21 @@ fn a_timer_counts_from_the_call(on: On) {
         assert_eq!(hyper_rt::Timer.now() - begin, Duration::from_secs(10));
         Ok(())
     });
+}
+
+fn a_timer_that_is_past_waits_an_iteration(on: On) {
+    let (event_loop, clock) = on.virtual_loop();
+    event_loop.run(async {
+        let begin = hyper_rt::Timer.now();
+        clock.advance(Duration::from_secs(1));
+        for mut sleep in [hyper_rt::Timer.sleep_until(begin), hyper_rt::Timer.sleep(Duration::ZERO)] {
+            assert!(futures::poll!(&mut sleep).is_pending());
+            sleep.await;
+            assert_eq!(hyper_rt::Timer.now() - begin, Duration::from_secs(1));
+        }
+        Ok(())
+    });
+    assert!(event_loop.has_no_timer());
 }
 
 fn a_timer_is_set_anew_in_its_place(on: On) {
