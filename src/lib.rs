@@ -358,9 +358,9 @@ pub mod selector {
 pub mod prelude {
     pub use crate::{
         BufferedProtocol, Clock, DatagramProtocol, Error, Executor, GatherArgs, IntoCoroutine, Protocol, Resolver,
-        Separator,
-        Result, StreamProtocol, SubprocessProtocol, ToAddress, ToDestination, ToSignal, ToUnixAddress, Waitable, all_tasks, as_completed,
-        async_generator, block_on, cancellable, copy_context, create_subprocess_exec, create_subprocess_shell, create_task, current_task, ensure_future, gather,
+        Result, Separator, StreamProtocol, SubprocessProtocol, ToAddress, ToDestination, ToSignal, ToUnixAddress,
+        Waitable, all_tasks, as_completed, async_generator, block_on, cancellable, copy_context,
+        create_subprocess_exec, create_subprocess_shell, create_task, current_task, ensure_future, gather,
         get_event_loop, get_running_loop, new_event_loop, ok, run, run_coroutine_threadsafe, run_workers,
         selector::Selector, set_event_loop, shield, shielded, sleep, sleep_until, staggered_race, timeout, timeout_at,
         to_thread, wait, wait_for, wrap_future,
