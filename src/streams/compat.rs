@@ -20,6 +20,9 @@ use crate::streams::{
 /// How many bytes `AsyncBufRead` lends at once, at most.
 const LENT: usize = 64 << 10;
 
+/// How many bytes one write takes at most: what the system does not take of them is copied.
+const TAKEN: usize = 1 << 20;
+
 /// Up to how many bytes the pieces of a write are put together, in bytes: the system takes one piece with less work.
 const JOINED: usize = 1 << 10;
 
@@ -75,6 +78,7 @@ impl StreamWriter {
 
     pub(super) fn poll_write_data(&self, cx: &Cx<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let transport = ready!(self.poll_core(cx, StreamCore::poll_writable))?;
+        let data = &data[..data.len().min(TAKEN)];
         transport.0.write(data)?;
         Poll::Ready(Ok(data.len()))
     }
@@ -82,7 +86,11 @@ impl StreamWriter {
     pub(super) fn poll_write_pieces(&self, cx: &Cx<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let transport = ready!(self.poll_core(cx, StreamCore::poll_writable))?;
         let pieces = first_pieces(pieces);
-        let count = pieces.iter().map(|piece| piece.len()).sum();
+        let count = pieces.iter().fold(0, |count: usize, piece| count.saturating_add(piece.len()));
+        if count > TAKEN {
+            let first = pieces.iter().find(|piece| !piece.is_empty()).expect("all together are not empty");
+            return self.poll_write_data(cx, first);
+        }
         if count <= JOINED {
             let mut joined = [0; JOINED];
             let mut rest = &mut joined[..];

@@ -27,6 +27,7 @@ on_each_selector! {
     closing_ends_what_is_written
     a_full_transport_takes_no_more
     pieces_are_written_together
+    a_huge_write_is_taken_in_parts
     several_tasks_write_by_reference
     writing_to_one_who_went_fails
     a_reset_is_an_error_of_the_system
@@ -296,6 +297,27 @@ fn pieces_are_written_together(on: On) {
             left = &left[count..];
         }
         assert!(peer.read_exactly(5000) == data);
+        Ok(())
+    });
+}
+
+fn a_huge_write_is_taken_in_parts(on: On) {
+    let event_loop = on.event_loop();
+    let Ends { reader: _reader, mut writer, peer } = Ends::tcp(&event_loop);
+    event_loop.run(async {
+        let data = pattern(16 << 20);
+        // What is held stays small, however much is to be written.
+        let count = AsyncWriteExt::write(&mut writer, &data).await?;
+        assert_eq!(count, 1 << 20);
+        let collected = peer.collect();
+        let (first, second) = data[count..].split_at(9 << 20);
+        let pieces = [IoSlice::new(&[]), IoSlice::new(first), IoSlice::new(second)];
+        let more = poll_fn(|cx| Pin::new(&mut writer).poll_write_vectored(cx, &pieces)).await?;
+        assert_eq!(more, 1 << 20);
+        writer.write_all(&data[count + more..]).await?;
+        AsyncWriteExt::close(&mut writer).await?;
+        turns_until(|| collected.is_finished()).await;
+        assert!(collected.join().unwrap().0 == data);
         Ok(())
     });
 }
