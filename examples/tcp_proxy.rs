@@ -36,7 +36,7 @@ async fn serve(target: Endpoint, passed: Rc<Cell<usize>>, front: (StreamReader, 
 /// What is behind the proxy when it asks itself: answers in capitals, once the question has ended.
 async fn shout(mut reader: StreamReader, writer: StreamWriter) -> Result<()> {
     let question = reader.read(None).await?;
-    writer.write(&question.to_ascii_uppercase())?;
+    writer.write(question.to_ascii_uppercase())?;
     writer.drain().await
 }
 

@@ -447,7 +447,8 @@ mod tests {
     fn much_is_moved_and_not_copied() {
         let mut buffer = fed(1, &[7; 100_000]);
         let address = buffer.bytes().as_ptr();
-        assert_eq!(buffer.take(100_000).as_ptr(), address);
+        let taken = buffer.take(100_000);
+        assert_eq!(taken.as_ptr(), address);
         assert!(buffer.is_empty());
     }
 
