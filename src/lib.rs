@@ -355,15 +355,29 @@ pub mod selector {
 }
 
 /// The traits, `Result`, `Error` and the free functions.
+///
+/// ```
+/// use asyncio::prelude::*;
+///
+/// fn main() -> Result<()> {
+///     run(async {
+///         let server = start_server(async |_, writer| writer.write("hello"), ("127.0.0.1", 0)).await?;
+///         let (mut reader, _writer) = open_connection(&server.sockets()[0]).await?;
+///         assert_eq!(reader.read(None).await?, b"hello");
+///         Ok(())
+///     })
+/// }
+/// ```
 pub mod prelude {
     pub use crate::{
         BufferedProtocol, Clock, DatagramProtocol, Error, Executor, GatherArgs, IntoCoroutine, Protocol, Resolver,
         Result, Separator, StreamProtocol, SubprocessProtocol, ToAddress, ToDestination, ToSignal, ToUnixAddress,
         Waitable, all_tasks, as_completed, async_generator, block_on, cancellable, copy_context,
         create_subprocess_exec, create_subprocess_shell, create_task, current_task, ensure_future, gather,
-        get_event_loop, get_running_loop, new_event_loop, ok, run, run_coroutine_threadsafe, run_workers,
-        selector::Selector, set_event_loop, shield, shielded, sleep, sleep_until, staggered_race, timeout, timeout_at,
-        to_thread, wait, wait_for, wrap_future,
+        get_event_loop, get_running_loop, new_event_loop, ok, open_connection, open_read_pipe, open_unix_connection,
+        open_write_pipe, run, run_coroutine_threadsafe, run_workers, selector::Selector, set_event_loop, shield,
+        shielded, sleep, sleep_until, staggered_race, start_server, start_unix_server, timeout, timeout_at, to_thread,
+        wait, wait_for, wrap_future,
     };
 }
 

@@ -39,7 +39,7 @@ const TERMINATED: &str = "A process in the process pool was terminated abruptly 
 /// there, arguments, environment, standard output and standard error are those of this process.
 ///
 /// ```text
-/// Open --shutdown, drop of the last handle--> Closed --the last job ends--> Ended
+/// Open --Executor::shutdown, drop of the last handle--> Closed --the last job ends--> Ended
 /// ```
 ///
 /// Clones are handles of one pool. Closing it never waits: the jobs that were taken still run, then the processes are

@@ -170,12 +170,14 @@ impl Runner {
 
     /// Lets a run end in good order on SIGTERM as well as on SIGINT: its servers drain first, for at most `deadline`.
     ///
-    /// The first of the two signals drains all servers of the loop, as [`Server::drain`](crate::Server::drain) does: new
-    /// connections are refused, idle ones closed, busy ones finished until the deadline, and the rest is aborted and named
-    /// in the log. Then main is cancelled; [`serve_forever`](crate::Server::serve_forever) waits until then, so that what
-    /// main cleans up is still there for the last request. A second signal forces: it aborts the connections that are left
-    /// and cancels main at once. Where there is no server, the first one cancels main. Further ones cancel it again, and
-    /// then drop it. A main that ends before its servers have drained is not the end of the drain, which the run waits for.
+    /// The first of the two signals drains all servers of the loop, as [`Server::drain`](crate::Server::drain) does:
+    /// new connections are refused, idle ones closed, busy ones finished until the deadline, and the rest is aborted
+    /// and named in the log; what counts as idle is told there, and matters where answers come in pieces, by hyper for
+    /// example. Then main is cancelled; [`serve_forever`](crate::Server::serve_forever) waits until then, so that what
+    /// main cleans up is still there for the last request. A second signal forces: it aborts the connections that are
+    /// left and cancels main at once. Where there is no server, the first one cancels main. Further ones cancel it
+    /// again, and then drop it. A main that ends before its servers have drained is not the end of the drain, which the
+    /// run waits for.
     ///
     /// The run gives what main makes of its cancellation; one that lets it out gives [`Error::KeyboardInterrupt`] after
     /// SIGINT, as ever, and [`Error::Cancelled`] with the message "SIGTERM" after SIGTERM, which the program may take for a

@@ -141,7 +141,8 @@ impl CreateSubprocess<WithStreams> {
 
     /// Ends the process with its whole group when the [`Process`] is dropped, for example because the task that holds it
     /// is cancelled: by SIGTERM, and by SIGKILL what is there after `grace`. A loop that is closed before that does not
-    /// wait. Nothing happens if the process has ended then.
+    /// wait. Nothing happens if the process has ended then, be it by [`kill`](Process::kill) or
+    /// [`shutdown`](Process::shutdown), which reach it alone: to end what it has started, drop it while it runs.
     ///
     /// The process leads a group of its own, so that what it has started ends, too.
     ///
@@ -347,7 +348,7 @@ impl Process {
         self.state.child.signal(libc::SIGTERM)
     }
 
-    /// Ends it, by SIGKILL.
+    /// Ends it, by SIGKILL. What it has started goes on, and may keep its pipes open, so that reads of them wait.
     ///
     /// # Errors
     ///

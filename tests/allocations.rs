@@ -21,8 +21,10 @@ use std::{
 
 use asyncio::{
     Address, BufferedProtocol, Condition, DatagramProtocol, DatagramTransport, Event, EventLoop, LifoQueue, Lock,
-    PriorityQueue, Protocol, Queue, Result, SOCKNAME, Semaphore, StreamProtocol, TaskGroup, Transport,
+    PriorityQueue, Protocol, Queue, Result, SOCKNAME, Semaphore, Stream, StreamProtocol, TaskGroup, Transport,
+    create_task,
 };
+use futures::{AsyncReadExt, AsyncWriteExt};
 use socket2::SockRef;
 
 use crate::counting::{Counting, allocations, bytes};
@@ -257,6 +259,41 @@ fn a_steady_echo_over_a_socket_allocates_nothing() {
         Ok(counted)
     });
     assert_eq!(counted, 0);
+}
+
+#[test]
+fn a_steady_echo_over_streams_allocates_nothing() {
+    let counted = run(async {
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut theirs = stream(theirs).await?;
+        let server = create_task(async move {
+            let mut buffer = [0; 1024];
+            loop {
+                match theirs.read(&mut buffer).await? {
+                    0 => return Ok(()),
+                    count => theirs.write_all(&buffer[..count]).await?,
+                }
+            }
+        });
+        let mut ours = stream(ours).await?;
+        let counted = count(async || {
+            let mut buffer = [0; 4];
+            ours.write_all(b"echo").await?;
+            ours.read_exact(&mut buffer).await?;
+            assert_eq!(&buffer, b"echo");
+            Ok(())
+        });
+        let counted = counted.await?;
+        drop(ours);
+        server.await?;
+        Ok(counted)
+    });
+    assert_eq!(counted, 0);
+}
+
+async fn stream(socket: UnixStream) -> Result<Stream> {
+    let (reader, writer) = asyncio::open_unix_connection(()).sock(socket).await?;
+    Stream::join(reader, writer)
 }
 
 /// What a connection sends before its first echo, unasked: its write buffer has its size then.

@@ -35,8 +35,9 @@ use crate::{
 /// In `join!` and `select!` of the futures crate, which want futures, use [`start`](Gather::start). The same future twice
 /// is given as [`shared`](crate::Future::shared) handles.
 ///
-/// Tasks, futures and their shared forms are awaited as they are; anything else becomes a task. Nothing starts before it
-/// is awaited or [`start`](Gather::start)ed. The first error is given at once, and what has not ended goes on; with
+/// Tasks, futures and their shared forms are awaited as they are; anything else becomes a task, and so may not borrow
+/// (what borrows goes to `try_join!` of the futures crate). Nothing starts before it is awaited or
+/// [`start`](Gather::start)ed. The first error is given at once, and what has not ended goes on; with
 /// [`return_exceptions`](Gather::return_exceptions) errors are results, and everything is waited for.
 ///
 /// # Cancel safety

@@ -205,7 +205,8 @@ impl EventLoop {
     /// Gives `context` to the exception handler.
     ///
     /// The handler runs in the [`Context`](crate::Context) of the callback or the task that the report is about, unless
-    /// the task has ended before and given its context back. A panic of the handler is caught and written as a record, with what it was called with.
+    /// the task has ended before and given its context back. A panic of the handler is caught and written as a record,
+    /// with what it was called with.
     ///
     /// asyncio: `loop.call_exception_handler`.
     pub fn call_exception_handler(&self, context: &ExceptionContext) {

@@ -7,7 +7,7 @@ use memchr::{memchr, memmem};
 use crate::{
     constants::LIMIT,
     error::{Error, IncompleteReadError, LimitOverrunError, Result},
-    streams::separator::Separator,
+    streams::separator::{See, Separator},
 };
 
 /// Capacity that an empty buffer keeps, in bytes: enough for lines, nothing beside an idle connection's other memory.
@@ -238,7 +238,24 @@ impl Request for Exactly {
 pub(super) struct Until<S> {
     separator: S,
     /// Where a separator may begin that was not seen yet.
-    offset: usize,
+    offset: Searched,
+}
+
+/// How much of the front of a buffer needs no more search, unless somebody else takes it away: `start_tls()` does.
+#[derive(Default)]
+struct Searched {
+    count: usize,
+    taken: u64,
+}
+
+impl Searched {
+    #[inline]
+    fn of(&mut self, buffer: &ReadBuffer) -> usize {
+        if self.taken != buffer.taken() {
+            *self = Searched { count: 0, taken: buffer.taken() };
+        }
+        self.count
+    }
 }
 
 /// What of the front of a buffer a separator ends.
@@ -250,38 +267,38 @@ struct Match {
 impl<S: Separator> Until<S> {
     pub(super) fn new(separator: S) -> Result<Self> {
         let (mut count, mut shortest) = (0, usize::MAX);
-        separator.each(&mut |one| {
+        separator.each(See(&mut |one| {
             count += 1;
             shortest = shortest.min(one.len());
-        });
+        }));
         if count == 0 {
             return Err(Error::Value("Separator should contain at least one element".into()));
         }
         if shortest == 0 {
             return Err(Error::Value("Separator should be at least one-byte string".into()));
         }
-        Ok(Until { separator, offset: 0 })
+        Ok(Until { separator, offset: Searched::default() })
     }
 
-    /// The separator that ends first, the shortest of those that end together.
-    fn find(&self, bytes: &[u8]) -> Option<Match> {
+    /// The separator behind `offset` that ends first, the shortest of those that end together.
+    fn find(&self, bytes: &[u8], offset: usize) -> Option<Match> {
         let mut found: Option<Match> = None;
-        self.separator.each(&mut |one| {
-            let unseen = bytes.get(self.offset..).unwrap_or_default();
+        self.separator.each(See(&mut |one| {
+            let unseen = bytes.get(offset..).unwrap_or_default();
             let at = if let [byte] = one { memchr(*byte, unseen) } else { memmem::find(unseen, one) };
             let Some(at) = at else { return };
-            let it = Match { start: self.offset + at, end: self.offset + at + one.len() };
+            let it = Match { start: offset + at, end: offset + at + one.len() };
             let better = |best: &Match| it.end < best.end || (it.end == best.end && it.start > best.start);
             if found.as_ref().is_none_or(better) {
                 found = Some(it);
             }
-        });
+        }));
         found
     }
 
     fn longest(&self) -> usize {
         let mut longest = 0;
-        self.separator.each(&mut |one| longest = longest.max(one.len()));
+        self.separator.each(See(&mut |one| longest = longest.max(one.len())));
         longest
     }
 
@@ -294,15 +311,17 @@ impl<S: Separator> Until<S> {
             let error = LimitOverrunError::new(text, consumed);
             Attempt::Done(Err(Error::LimitOverrun(error.into())))
         };
-        if let Some(found) = self.find(buffer.bytes()) {
+        let offset = self.offset.of(buffer);
+        if let Some(found) = self.find(buffer.bytes(), offset) {
             if found.start > buffer.limit() {
                 return overrun("Separator is found, but chunk is longer than limit", found.start);
             }
             return Attempt::Done(Ok(found));
         }
-        self.offset = self.offset.max((buffer.len() + 1).saturating_sub(self.longest()));
-        if self.offset > buffer.limit() {
-            return overrun("Separator is not found, and chunk exceed the limit", self.offset);
+        let offset = offset.max((buffer.len() + 1).saturating_sub(self.longest()));
+        self.offset.count = offset;
+        if offset > buffer.limit() {
+            return overrun("Separator is not found, and chunk exceed the limit", offset);
         }
         Attempt::Starved
     }
@@ -332,7 +351,7 @@ impl<S: Separator> Request for Until<S> {
 #[derive(Default)]
 pub(super) struct Line {
     /// How much has no end of a line.
-    searched: usize,
+    searched: Searched,
 }
 
 impl Request for Line {
@@ -343,12 +362,12 @@ impl Request for Line {
         if let Some(failed) = buffer.check() {
             return failed;
         }
-        let (bytes, limit) = (buffer.bytes(), buffer.limit());
-        match memchr(b'\n', &bytes[self.searched..]) {
-            Some(at) if self.searched + at <= limit => Attempt::Done(Ok(buffer.take(self.searched + at + 1))),
+        let (bytes, limit, searched) = (buffer.bytes(), buffer.limit(), self.searched.of(buffer));
+        match memchr(b'\n', &bytes[searched..]) {
+            Some(at) if searched + at <= limit => Attempt::Done(Ok(buffer.take(searched + at + 1))),
             // The line goes, so that the next one can be read.
             Some(at) => {
-                buffer.consume(self.searched + at + 1);
+                buffer.consume(searched + at + 1);
                 Attempt::Done(Err(Error::Value("Separator is found, but chunk is longer than limit".into())))
             }
             None if bytes.len() > limit => {
@@ -357,7 +376,7 @@ impl Request for Line {
             }
             None if buffer.is_ended() => Attempt::Done(Ok(buffer.take_all())),
             None => {
-                self.searched = bytes.len();
+                self.searched.count = bytes.len();
                 Attempt::Starved
             }
         }
@@ -422,10 +441,24 @@ mod tests {
         let mut buffer = fed(100, b"aaaa");
         let mut until = Until::new("ab").unwrap();
         assert!(matches!(until.attempt(&mut buffer), Attempt::Starved));
-        assert_eq!(until.offset, 3);
+        assert_eq!(until.offset.count, 3);
         buffer.feed(b"bc");
         let Attempt::Done(Ok(line)) = until.attempt(&mut buffer) else { panic!("the separator has come") };
         assert_eq!((line.as_slice(), buffer.bytes()), (b"aaaab".as_slice(), b"c".as_slice()));
+    }
+
+    #[test]
+    fn what_somebody_else_took_was_not_searched() {
+        let mut buffer = fed(100, b"no end of it");
+        let (mut line, mut until) = (Line::default(), Until::new("d\n").unwrap());
+        assert!(matches!(line.attempt(&mut buffer), Attempt::Starved));
+        assert!(matches!(until.attempt(&mut buffer), Attempt::Starved));
+        buffer.take_all();
+        assert!(matches!(line.attempt(&mut buffer), Attempt::Starved));
+        buffer.feed(b"end\nend\n");
+        let Attempt::Done(Ok(first)) = line.attempt(&mut buffer) else { panic!("the line has come") };
+        let Attempt::Done(Ok(second)) = until.attempt(&mut buffer) else { panic!("the separator has come") };
+        assert_eq!((first, second), (b"end\n".to_vec(), b"end\n".to_vec()));
     }
 
     #[test]

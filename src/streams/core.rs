@@ -87,6 +87,8 @@ pub(super) struct StreamCore {
     allowance: Cell<usize>,
     /// Set where the other side ended without saying so, as TLS does; never cleared.
     truncated: Cell<bool>,
+    /// Set while a handshake over the transport runs.
+    pub(super) upgrading: Cell<bool>,
     /// Set by pause_writing(), cleared by resume_writing() and by the end.
     writing_paused: Cell<bool>,
     state: RefCell<State>,
@@ -173,6 +175,7 @@ impl StreamCore {
             readable: Cell::new(false),
             allowance: Cell::new(0),
             truncated: Cell::new(false),
+            upgrading: Cell::new(false),
             writing_paused: Cell::new(false),
             state: RefCell::new(State::Open),
             drains: RefCell::default(),
@@ -209,7 +212,7 @@ impl StreamCore {
             Half::Reader => {
                 self.unpark();
                 if self.is_open() && !self.writer_gone.get() {
-                    return self.pause_reading();
+                    return self.pause_if_unread();
                 }
             }
             Half::Writer => {}
@@ -263,6 +266,13 @@ impl StreamCore {
 
     pub(super) fn look<R>(&self, look: impl FnOnce(&mut ReadBuffer) -> R) -> R {
         look(&mut self.buffer.borrow_mut())
+    }
+
+    /// Leaves where it is what nobody will read. During a handshake, which reads itself, that comes later.
+    pub(super) fn pause_if_unread(&self) {
+        if self.reader_gone.get() && !self.upgrading.get() {
+            self.pause_reading();
+        }
     }
 
     fn pause_reading(&self) {
@@ -378,7 +388,9 @@ impl StreamCore {
         let (held, limit) = self.look(|buffer| (buffer.len(), buffer.limit()));
         // Not more than may be held without a pause, unless that much is asked for.
         let room = limit.saturating_mul(2).saturating_sub(held).max(LEAST);
-        let most = if held > limit { READ_BUFFER } else { room }.min(request.wants(held)).min(READ_BUFFER);
+        // And not less than many small reads share: each would be a system call of its own.
+        let wanted = request.wants(held).max(LEAST);
+        let most = if held > limit { READ_BUFFER } else { room }.min(wanted).min(READ_BUFFER);
         let mut lent = self.buffers.lend();
         let memory = &mut lent.memory[..most];
         match transport.0.try_receive(memory) {
@@ -512,9 +524,10 @@ impl StreamCore {
     }
 
     fn wait_to_write(&self, cx: &Cx<'_>) {
-        let mut writers = self.writers.borrow_mut();
-        if !writers.iter().any(|known| known.will_wake(cx.waker())) {
-            writers.push(cx.waker().clone());
+        let is_known = self.writers.borrow().iter().any(|known| known.will_wake(cx.waker()));
+        if !is_known {
+            let waker = cx.waker().clone();
+            self.writers.borrow_mut().push(waker);
         }
     }
 

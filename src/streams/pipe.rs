@@ -18,7 +18,9 @@ use crate::{
 
 /// A reader of a pipe, a socket or a character device, such as standard input.
 ///
-/// The descriptor is the stream's from now on, and is closed with it; pass a duplicate to keep one's own.
+/// The descriptor is the stream's from now on, and is closed with it; pass a duplicate to keep one's own, as by
+/// `io::stdin().as_fd().try_clone_to_owned()?`. A file (`program < file`) is none of the three: read it in a thread, by
+/// [`to_thread`](crate::to_thread).
 ///
 /// # Errors
 ///

@@ -24,8 +24,7 @@ use crate::{
 /// the connection is not read from until at most the limit is left. No line may be longer than that.
 ///
 /// Every read that is cancelled or dropped leaves what has come for the next one. One read at a time: the compiler sees
-/// to it. What a read waits for may be as large
-/// as it likes, except up to a separator.
+/// to it. What a read waits for may be as large as it likes, except up to a separator.
 ///
 /// It is a `futures::io::AsyncRead` and `AsyncBufRead`, too, so `AsyncReadExt` and `AsyncBufReadExt` serve it; where a
 /// name is in both (`read`), the method here is called. There, the end of a TLS connection that the other side did not

@@ -40,7 +40,8 @@ use crate::net::options::SslContext;
 ///
 /// As [`EventLoop::create_server`], with all its setters, in the running loop. A task that fails or panics is reported to
 /// the exception handler, and its connection closed; one that is cancelled has its connection closed without a report. One
-/// that returns closes it by dropping its writer; a writer that was passed on keeps it open.
+/// that returns closes it by dropping its writer; a writer that was passed on keeps it open. Where a client breaks off,
+/// reads and `drain` are `Error::Io`: a coroutine that does not want that reported catches it.
 ///
 /// # Cancel safety
 ///

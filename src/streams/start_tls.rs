@@ -128,10 +128,12 @@ impl StreamStartTls<'_> {
         let (paused, unread) = core.look(|buffer| (buffer.resumes_for_more(), buffer.take_all()));
         let reads = paused || transport.is_reading();
         transport.pause_reading();
+        core.upgrading.set(true);
         let upgrading = Upgrading { core: &core, transport: &transport, unread: &unread, reads };
         let outcome = self.options(&core, &transport)?.buffered(unread.clone()).await;
         drop(upgrading);
         core.set_transport(&outcome?);
+        core.pause_if_unread();
         Ok(())
     }
 
@@ -178,6 +180,7 @@ struct Upgrading<'a> {
 impl Drop for Upgrading<'_> {
     /// Where nothing has begun, all is as before.
     fn drop(&mut self) {
+        self.core.upgrading.set(false);
         if self.core.is_told_by(self.transport) && !self.transport.is_closing() {
             let pauses = self.core.look(|buffer| buffer.put_back(self.unread.to_vec()));
             if self.reads && !pauses {

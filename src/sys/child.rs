@@ -106,11 +106,11 @@ fn close_at_exec(last_descriptor: RawFd) {
     }
 }
 
-/// The highest number that a descriptor can have.
+/// The highest number that a descriptor can have, or a high one where there is no limit.
 fn last_descriptor() -> RawFd {
     // SAFETY: it takes a number.
     let limit = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) };
-    RawFd::try_from(limit).map_or(65_535, |limit| limit - 1)
+    RawFd::try_from(limit).ok().filter(|limit| *limit > 0).map_or(65_535, |limit| limit - 1)
 }
 
 /// Whether this process ignores SIGPIPE, as Rust's programs do.

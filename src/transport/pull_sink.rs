@@ -4,8 +4,8 @@ use std::{io, task::Waker};
 
 use crate::{error::Error, transport::Transport};
 
-/// A layer over a transport, such as TLS, or a stream. No foreign code runs in it but what it calls itself, so nothing is borrowed
-/// while it is called.
+/// A layer over a transport, such as TLS, or a stream. No foreign code runs in it but what it calls itself, so nothing is
+/// borrowed while it is called.
 ///
 /// ```text
 /// connection_made -> readable* -> eof_received? -> connection_lost

@@ -1,12 +1,16 @@
 //! What these tests show: streams by the traits of the futures ecosystem, beside asyncio's own methods.
 
 use std::{
+    cell::RefCell,
     io::{ErrorKind as IoKind, IoSlice, Write},
     pin::Pin,
+    ptr,
+    rc::Rc,
+    task::{Context, RawWaker, RawWakerVTable, Waker},
 };
 
-use asyncio::{Error, ErrorKind, Stream, create_task};
-use futures::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, TryStreamExt, future::poll_fn};
+use asyncio::{Error, ErrorKind, Stream, StreamWriter, create_task};
+use futures::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, TryStreamExt, future::poll_fn};
 
 use crate::{
     Ends, LARGE, LIMIT, Random, fed, joined, polls,
@@ -32,6 +36,7 @@ on_each_selector! {
     writing_to_one_who_went_fails
     a_reset_is_an_error_of_the_system
     a_split_stream_serves_both_ways
+    a_waker_may_come_back_while_it_is_cloned
 }
 
 #[test]
@@ -327,7 +332,7 @@ fn several_tasks_write_by_reference(on: On) {
     let Ends { reader: _reader, writer, peer } = Ends::tcp(&event_loop);
     let collected = peer.collect();
     event_loop.run(async {
-        let shared = std::rc::Rc::new(writer);
+        let shared = Rc::new(writer);
         let tasks = [b'a', b'b', b'c'].map(|byte| {
             let shared = shared.clone();
             create_task(async move {
@@ -443,11 +448,29 @@ fn a_stream_reads_what_a_thread_writes() {
         stream.read_exact(&mut received).await?;
         writing.join().unwrap();
         assert!(received == pattern(LARGE));
-        assert!(
-            Pin::new(&mut stream)
-                .poll_fill_buf(&mut std::task::Context::from_waker(futures::task::noop_waker_ref()))
-                .is_ready()
-        );
+        assert!(stream.fill_buf().await?.is_empty());
         Ok(())
     });
+}
+
+/// Wakers are other people's code.
+#[expect(unsafe_code, reason = "no other waker tells that it is cloned")]
+fn a_waker_may_come_back_while_it_is_cloned(on: On) {
+    thread_local!(static WRITER: RefCell<Option<Rc<StreamWriter>>> = const { RefCell::new(None) });
+    static TABLE: RawWakerVTable = RawWakerVTable::new(clone, |_| {}, |_| {}, |_| {});
+    fn clone(_: *const ()) -> RawWaker {
+        if let Some(writer) = WRITER.take() {
+            assert!(Pin::new(&mut &*writer).poll_flush(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        RawWaker::new(ptr::null(), &TABLE)
+    }
+    let event_loop = on.event_loop();
+    let Ends { reader: _reader, writer, peer: _peer } = Ends::tcp(&event_loop);
+    writer.write(pattern(LARGE)).unwrap();
+    let writer = Rc::new(writer);
+    // SAFETY: the functions of the table look at no data.
+    let waker = unsafe { Waker::new(ptr::null(), &TABLE) };
+    WRITER.set(Some(writer.clone()));
+    assert!(Pin::new(&mut &*writer).poll_flush(&mut Context::from_waker(&waker)).is_pending());
+    assert!(WRITER.take().is_none(), "it has been cloned");
 }

@@ -18,6 +18,7 @@ on_each_selector! {
     the_default_limit_is_64_kib
     a_line_too_long_does_not_stop_the_connection
     a_read_of_more_than_is_held_goes_on
+    small_reads_share_what_was_received
 }
 
 /// STR-002
@@ -287,6 +288,27 @@ fn what_is_known_of_a_reader_is_in_its_debug_text() {
         assert!(format!("{reader:?}").starts_with("<StreamReader eof exception="), "{reader:?}");
         let (_feeder, reader) = fed(123);
         assert_eq!(format!("{reader:?}"), "<StreamReader limit=123>");
+        Ok(())
+    });
+}
+
+/// A read takes more from the connection than it gives, so that the next ones need no system call.
+fn small_reads_share_what_was_received(on: On) {
+    let event_loop = on.event_loop();
+    let Ends { mut reader, writer: _writer, peer } = Ends::open(&event_loop, PairKind::Socketpair.pair());
+    event_loop.run(async {
+        for (count, left) in [(4, "96 bytes"), (1, "95 bytes")] {
+            let reading = create_task(async move { Ok((reader.readexactly(count).await?, reader)) });
+            if count == 4 {
+                turn().await;
+                peer.send(&pattern(100));
+            }
+            let piece;
+            (piece, reader) = reading.await?;
+            assert_eq!(piece.len(), count);
+            assert!(format!("{reader:?}").contains(left), "{reader:?}");
+        }
+        assert!(reader.read(1000).await? == pattern(100)[5..]);
         Ok(())
     });
 }

@@ -33,6 +33,8 @@ on_each_selector! {
     a_certificate_that_is_not_trusted_ends_both_halves
     who_waits_to_read_reads_what_is_encrypted_later
     a_reader_that_went_does_not_hinder_the_upgrade
+    a_reader_that_goes_during_the_handshake_does_not_hinder_it
+    a_search_begins_anew_in_what_is_encrypted
     it_is_done_once
     a_reset_is_what_readers_get
     what_is_no_tls_is_what_readers_get
@@ -444,6 +446,56 @@ fn a_reader_that_went_does_not_hinder_the_upgrade(on: On) {
             peer.received == b"encrypted"
         });
         drop(event_loop.run(task));
+    }
+}
+
+/// What is sent to nobody stays where it is then.
+fn a_reader_that_goes_during_the_handshake_does_not_hinder_it(on: On) {
+    let event_loop = on.event_loop();
+    for way in ways() {
+        let Ends { reader, writer, mut peer } = in_clear(&event_loop, way, 1 << 16);
+        let task = event_loop.create_task(async move {
+            start_tls(way, &writer).await?;
+            assert!(!writer.transport()?.is_reading());
+            writer.write("encrypted")?;
+            Ok(writer)
+        });
+        event_loop.ticks(2);
+        drop(reader);
+        event_loop.until(|| {
+            peer.turn();
+            peer.received == b"encrypted"
+        });
+        drop(event_loop.run(task));
+    }
+}
+
+/// A read that waits has searched the beginning of the handshake.
+fn a_search_begins_anew_in_what_is_encrypted(on: On) {
+    let event_loop = on.event_loop();
+    for way in ways().into_iter().filter(|way| way.ours == Side::Server) {
+        for by_line in [true, false] {
+            let Ends { mut reader, writer, mut peer } = in_clear(&event_loop, way, 1 << 16);
+            let reading = event_loop.create_task(async move {
+                if by_line { reader.readline().await } else { reader.readuntil("\n").await }
+            });
+            let hello = peer.seal(b"");
+            peer.send_sealed(&hello[..5]);
+            event_loop.ticks(5);
+            let task = event_loop.create_task(async move {
+                start_tls(way, &writer).await?;
+                Ok(writer)
+            });
+            event_loop.ticks(2);
+            peer.send_sealed(&hello[5..]);
+            event_loop.until(|| {
+                peer.turn();
+                task.done() && !peer.connection.is_handshaking()
+            });
+            peer.send(b"x\n");
+            assert_eq!(event_loop.run(reading), b"x\n");
+            drop(event_loop.run(task));
+        }
     }
 }
 

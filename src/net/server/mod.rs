@@ -351,7 +351,7 @@ impl Server {
     /// connection busy by [`pause_reading`](crate::Transport::pause_reading) until the last one. A stream is idle only while
     /// its coroutine waits in a read and has left nothing unread. Where quiet connections are not done (subscriptions, a
     /// library such as hyper that reads on while an answer is made), [`shutdown`](Self::shutdown) leaves them alone until the
-    /// limit.
+    /// limit. Coroutines are not cancelled: one whose connection was aborted hears of it at its next read or `drain`.
     ///
     /// Several drains of one server go on side by side, and the first deadline counts: `drain(Duration::ZERO)` forces, and
     /// so does [`abort_clients`](Self::abort_clients), which says nothing in the log. A server that is closed already is
