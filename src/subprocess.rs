@@ -141,8 +141,10 @@ impl CreateSubprocess<WithStreams> {
 
     /// Ends the process with its whole group when the [`Process`] is dropped, for example because the task that holds it
     /// is cancelled: by SIGTERM, and by SIGKILL what is there after `grace`. A loop that is closed before that does not
-    /// wait. Nothing happens if the process has ended then, be it by [`kill`](Process::kill) or
-    /// [`shutdown`](Process::shutdown), which reach it alone: to end what it has started, drop it while it runs.
+    /// wait.
+    ///
+    /// What the process has started ends so even where it has ended itself before, on Linux from 6.9 on. Elsewhere
+    /// nothing happens then, for its group may be another one's: drop it while it runs.
     ///
     /// The process leads a group of its own, so that what it has started ends, too.
     ///
@@ -189,6 +191,9 @@ impl CreateSubprocess<WithStreams> {
             options.lead_group()?;
         }
         let Spawned { child, pipes } = options.spawn(event_loop)?.take();
+        if grace.is_some() {
+            child.hold_group_safely();
+        }
         let state = Arc::new(State { child: child.clone(), ended: Event::new(), kills_group: grace.is_some() });
         let owner: Rc<dyn Parent> = Rc::new(Owner(state.clone()));
         let children = Children::of(event_loop);
@@ -359,7 +364,14 @@ impl Process {
         self.state.child.signal(libc::SIGKILL)
     }
 
-    /// Asks it to end, waits for that as long as `grace`, and kills it then. Gives its return code.
+    /// Signals it, with its group if that is to end with it.
+    fn signal_all(&self, number: i32) -> Result<()> {
+        let child = &self.state.child;
+        if self.ending.is_some() { child.signal_group(number) } else { child.signal(number) }
+    }
+
+    /// Asks it to end, waits for that as long as `grace`, and kills it then. Gives its return code. Where
+    /// [`kill_on_drop`](CreateSubprocess::kill_on_drop) was asked for, its whole group is asked and killed with it.
     ///
     /// # Cancel safety
     ///
@@ -385,10 +397,10 @@ impl Process {
     ///
     /// asyncio: has none.
     pub async fn shutdown(&self, grace: Duration) -> Result<i32> {
-        unless_gone(self.terminate())?;
+        unless_gone(self.signal_all(libc::SIGTERM))?;
         match timeout(grace, self.wait()).await {
             Err(Error::Timeout(_)) => {
-                unless_gone(self.kill())?;
+                unless_gone(self.signal_all(libc::SIGKILL))?;
                 self.wait().await
             }
             ended => ended,
@@ -487,7 +499,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         let Some((shared, grace)) = self.ending.take() else { return };
         let child = self.state.child.clone();
-        if child.returncode().is_some() {
+        if child.returncode().is_some() && child.group_is_gone() {
             return;
         }
         child.hold_group();

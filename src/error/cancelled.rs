@@ -53,6 +53,13 @@ impl PartialEq for Cancelled {
 
 impl Eq for Cancelled {}
 
+/// The message, or "cancelled".
+impl fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message.as_deref().unwrap_or("cancelled"))
+    }
+}
+
 /// Who asked for a cancellation; `Display` says it in words.
 ///
 /// asyncio: has no counterpart.

@@ -334,8 +334,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Cancelled(Cancelled { message: Some(text), .. }) => f.write_str(text),
-            Error::Cancelled(Cancelled { message: None, .. }) => f.write_str("cancelled"),
+            Error::Cancelled(cancelled) => cancelled.fmt(f),
             Error::InvalidState(text)
             | Error::Runtime(text)
             | Error::Value(text)

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Capacity that an empty buffer keeps, in bytes: enough for lines, nothing beside an idle connection's other memory.
-const KEPT: usize = 1 << 10;
+pub(super) const KEPT: usize = 1 << 10;
 
 /// Bytes between the connection and the reader, and how they end.
 ///

@@ -11,6 +11,7 @@ use std::{
 use futures::io::{AsyncBufRead, AsyncRead, AsyncWrite};
 
 use crate::streams::{
+    buffer::KEPT,
     core::StreamCore,
     reader::StreamReader,
     stream::Stream,
@@ -60,8 +61,11 @@ impl AsyncBufRead for StreamReader {
         this.lent.start += count;
         this.lent.made = core.look(|buffer| buffer.taken());
         if this.lent.start == this.lent.bytes.len() {
-            this.lent.bytes = Vec::new();
             this.lent.start = 0;
+            this.lent.bytes.clear();
+            if this.lent.bytes.capacity() > KEPT {
+                this.lent.bytes = Vec::new();
+            }
         }
     }
 }

@@ -148,7 +148,7 @@ pub(crate) fn spawn(mut command: Command, mut setup: Setup, by_descriptor: bool)
     let pid = Pid::from_child(&child);
     // Without a descriptor its end is looked for otherwise, whatever the reason.
     let descriptor = if by_descriptor { descriptor::open(pid).ok() } else { None };
-    let state = Mutex::new(State { stage: Stage::Running(descriptor), holds_group: false });
+    let state = Mutex::new(State { stage: Stage::Running(descriptor), holds: Holds::Nothing });
     let child = Child { pid, generation: fork::generation(), state };
     Ok(Spawned { child: Arc::new(child), pipes })
 }
@@ -172,8 +172,16 @@ pub(crate) struct Child {
 
 struct State {
     stage: Stage,
-    /// Whether the group that it leads is to be signalled after its end, too.
-    holds_group: bool,
+    holds: Holds,
+}
+
+/// Whether the group that a child leads is to be signalled after its end, too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    Nothing,
+    /// If there is something that stands for it, whoever has its number.
+    Safely,
+    Anyhow,
 }
 
 enum Stage {
@@ -274,12 +282,17 @@ impl Child {
     /// From now on its group can be signalled after its end, too. Then [`group_is_gone`](Self::group_is_gone) is to be asked
     /// often.
     pub(crate) fn hold_group(&self) {
-        self.state().holds_group = true;
+        self.state().holds = Holds::Anyhow;
+    }
+
+    /// As [`hold_group`](Self::hold_group), where the system can do it without being asked often.
+    pub(crate) fn hold_group_safely(&self) {
+        self.state().holds = Holds::Safely;
     }
 
     pub(crate) fn release_group(&self) {
         let mut state = self.state();
-        state.holds_group = false;
+        state.holds = Holds::Nothing;
         if let Stage::Ended(_, group) = &mut state.stage {
             *group = Group::None;
         }
@@ -291,7 +304,7 @@ impl Child {
         if self.generation != fork::generation() {
             return None;
         }
-        let holds_group = state.holds_group;
+        let holds = state.holds;
         let Stage::Running(descriptor) = &mut state.stage else { return None };
         let (returncode, is_known) = match wait(self.pid, descriptor.as_ref()) {
             Ok(returncode) => (returncode?, true),
@@ -299,10 +312,10 @@ impl Child {
             Err(_) => (UNKNOWN_RETURNCODE, false),
         };
         let (group, descriptor) = match descriptor.take() {
-            Some(descriptor) if holds_group && descriptor::stands_for_group(&descriptor) => {
+            Some(descriptor) if holds != Holds::Nothing && descriptor::stands_for_group(&descriptor) => {
                 (Group::Descriptor(descriptor), None)
             }
-            descriptor if holds_group && kill(-self.pid.as_raw_nonzero().get(), 0).is_ok() => {
+            descriptor if holds == Holds::Anyhow && kill(-self.pid.as_raw_nonzero().get(), 0).is_ok() => {
                 (Group::Number, descriptor)
             }
             descriptor => (Group::None, descriptor),

@@ -87,5 +87,6 @@ pub const SOCKNAME: ExtraInfo<Address> = ExtraInfo::new(ExtraName::SockName);
 /// The number of the socket's descriptor, which belongs to the transport; [`with_fd`](crate::Transport::with_fd) lends
 /// it. (asyncio: `'socket'`)
 pub const SOCKET: ExtraInfo<RawFd> = ExtraInfo::new(ExtraName::Socket);
-/// The number of the pipe's descriptor. (asyncio: `'pipe'`)
+/// The number of the pipe's descriptor. (asyncio: `'pipe'`.) What the standard streams of a process are set to is
+/// `subprocess::PIPE`.
 pub const PIPE: ExtraInfo<RawFd> = ExtraInfo::new(ExtraName::Pipe);

@@ -19,6 +19,8 @@ on_each_watcher! {
     kill_on_drop_kills_what_does_not_end
     kill_on_drop_gives_time_to_those_whose_leader_has_gone
     kill_on_drop_of_a_process_that_has_ended_does_nothing
+    what_a_process_has_left_behind_ends_with_it
+    shutdown_reaches_the_group_that_is_to_end
     a_cancelled_task_ends_its_process
     kill_on_drop_works_from_other_threads
     a_loop_that_is_closed_gives_no_more_time
@@ -128,6 +130,42 @@ fn kill_on_drop_gives_time_to_those_whose_leader_has_gone(place: Place) {
         until(|| !runs(pids[2]) && !exists(pids[0])).await?;
         assert!(begin.elapsed() >= grace);
         Ok(())
+    });
+    event_loop.until(|| event_loop.next_deadline().is_none());
+}
+
+/// The issue: its whole group. On Linux before 6.9, and without a descriptor for the child, nothing stands for a group
+/// whose leader has been reaped.
+fn what_a_process_has_left_behind_ends_with_it(place: Place) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers_of_it = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    if place.by_signal || (numbers_of_it.next(), numbers_of_it.next()) < (Some(6), Some(9)) {
+        return;
+    }
+    let event_loop = place.event_loop();
+    event_loop.run(async {
+        let command = "sleep 1000 >&- & echo $!";
+        let long = Duration::from_secs(1000);
+        let builder = asyncio::create_subprocess_shell(command).stdin(DEVNULL).stdout(PIPE);
+        let mut process = builder.kill_on_drop(long).await?;
+        let pids = numbers(&mut process).await?;
+        assert_eq!(process.wait().await?, 0);
+        assert!(runs(pids[0]));
+        drop(process);
+        until(|| !runs(pids[0])).await
+    });
+    event_loop.until(|| event_loop.next_deadline().is_none());
+}
+
+fn shutdown_reaches_the_group_that_is_to_end(place: Place) {
+    let event_loop = place.event_loop();
+    event_loop.run(async {
+        let command = "trap '' TERM; sleep 1000 & echo $$ $!; wait; wait";
+        let builder = asyncio::create_subprocess_shell(command).stdin(DEVNULL).stdout(PIPE);
+        let mut process = builder.kill_on_drop(Duration::from_secs(1000)).await?;
+        let pids = numbers(&mut process).await?;
+        assert_eq!(process.shutdown(Duration::from_millis(50)).await?, -9);
+        until(|| !runs(pids[1])).await
     });
     event_loop.until(|| event_loop.next_deadline().is_none());
 }

@@ -1,11 +1,12 @@
 //! An HTTP server: hyper over streams, with the loop's timer, one task a connection, and state in an `Rc`.
 //!
 //! Try it: `cargo run -p asyncio-interop --example http_server`, which asks itself; or `-- 127.0.0.1:8080`, then
-//! `curl -d hello http://127.0.0.1:8080/shout` in another terminal, until Ctrl-C.
+//! `curl -d hello http://127.0.0.1:8080/shout` in another terminal, until Ctrl-C. SIGTERM lets it answer what it was asked.
 
-use std::{cell::Cell, env, net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::Cell, env, net::SocketAddr, pin::pin, rc::Rc, time::Duration};
 
-use asyncio::{Error, Result, Stream, StreamReader, StreamWriter, create_task, hyper_rt};
+use asyncio::{Error, Event, Result, Signal, Stream, StreamReader, StreamWriter, create_task, hyper_rt};
+use futures::future::{Either, select};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -37,11 +38,19 @@ async fn answer(count: Rc<Cell<u64>>, request: Request<Incoming>) -> Result<Resp
 }
 
 /// A connection, from its first request to its last.
-async fn serve(count: Rc<Cell<u64>>, reader: StreamReader, writer: StreamWriter) -> Result<()> {
+async fn serve(count: Rc<Cell<u64>>, ending: &Event, reader: StreamReader, writer: StreamWriter) -> Result<()> {
     let mut http = server::conn::http1::Builder::new();
     http.timer(hyper_rt::Timer).header_read_timeout(Duration::from_secs(10)); // for who sends half a request
     let service = service_fn(|request| answer(count.clone(), request));
-    if let Err(error) = http.serve_connection(Stream::join(reader, writer)?, service).await {
+    let mut connection = pin!(http.serve_connection(Stream::join(reader, writer)?, service));
+    let ended = match select(connection.as_mut(), pin!(ending.wait())).await {
+        Either::Left((ended, _)) => ended,
+        Either::Right(_) => {
+            connection.as_mut().graceful_shutdown(); // answers what it is at, and nothing more
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         println!("{error}"); // the client's fault, mostly
     }
     Ok(())
@@ -64,13 +73,16 @@ async fn ask(address: SocketAddr, method: Method, path: &str, body: &'static str
 fn main() -> Result<()> {
     let given = env::args().nth(1);
     asyncio::run(async {
-        let count = Rc::new(Cell::new(0));
-        let handler = async move |reader, writer| serve(count.clone(), reader, writer).await;
+        let (count, ending) = (Rc::new(Cell::new(0)), Event::new());
+        let (told, end) = (ending.clone(), ending.clone());
+        let handler = async move |reader, writer| serve(count.clone(), &told, reader, writer).await;
         let address: SocketAddr = given.as_deref().unwrap_or("127.0.0.1:0").parse().map_err(Error::other)?;
         let server = asyncio::start_server(handler, address).await?;
         println!("{server:?}");
         if given.is_some() {
-            return server.serve_forever().await;
+            asyncio::get_running_loop()?.add_signal_handler(Signal::Term, move || end.set())?;
+            ending.wait().await?;
+            return server.shutdown(Duration::from_secs(10)).await;
         }
         let address = server.sockets()[0].address().as_inet().expect("it is of IP");
         let nap = create_task(ask(address, Method::GET, "/nap", ""));
