@@ -4,26 +4,14 @@ use std::{
     cell::{Cell, RefCell},
     io,
     rc::{Rc, Weak},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     task::{Context as Cx, Poll, Waker},
 };
-
-use slab::Slab;
 
 use crate::{
     constants::READ_BUFFER,
     error::{Error, Result},
-    event_loop::{
-        EventLoop,
-        exceptions::other_thread,
-        running::{self, WeakLoop},
-        slots,
-        threadsafe::Shared,
-        waiters::wake,
-    },
+    event_loop::{EventLoop, running::WeakLoop, waiters::wake},
     future::Future,
     streams::buffer::{Attempt, ReadBuffer, Request},
     transport::{Transport, buffers::IoBuffers, pull_sink::PullSink},
@@ -34,23 +22,6 @@ use crate::transport::protocol::AnyStreamProtocol;
 
 /// The least that is received at once into the buffer, in bytes.
 const LEAST: usize = 4 << 10;
-
-/// The streams of a loop that somebody holds a half of.
-type Streams = RefCell<Slab<Rc<StreamCore>>>;
-
-fn streams(event_loop: &EventLoop) -> Rc<Streams> {
-    event_loop.slots().get_or_init(slots::STREAMS, Streams::default)
-}
-
-/// What the halves of a stream hold of it.
-///
-/// `Threads:` may cross them; the stream is found on its loop's alone.
-#[derive(Clone)]
-pub(super) struct StreamKey {
-    index: usize,
-    number: u64,
-    shared: Arc<Shared>,
-}
 
 /// The halves of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +44,8 @@ enum State {
 
 pub(super) struct StreamCore {
     this: Weak<StreamCore>,
-    number: u64,
+    /// Which no other stream has.
+    pub(super) number: u64,
     event_loop: WeakLoop,
     buffers: Rc<IoBuffers>,
     /// `None` before the connection stands, and for a reader that is fed by hand.
@@ -107,60 +79,6 @@ pub(super) struct StreamCore {
 /// What is done when a connection stands.
 pub(super) type Connected = Box<dyn FnOnce(&EventLoop, Rc<StreamCore>)>;
 
-impl StreamKey {
-    /// The stream, for a call that belongs to its loop's thread.
-    #[inline]
-    pub(super) fn core(&self, call: &str) -> Result<Rc<StreamCore>> {
-        let here = |running: Option<&EventLoop>| {
-            running.filter(|running| running.inner.shared.id == self.shared.id).and_then(|running| self.find(running))
-        };
-        match running::with(here) {
-            Some(core) => Ok(core),
-            None => self.core_aside(call),
-        }
-    }
-
-    /// The same where the loop does not run.
-    #[cold]
-    fn core_aside(&self, call: &str) -> Result<Rc<StreamCore>> {
-        match running::local(&self.shared) {
-            Some(event_loop) => self.find(&event_loop).ok_or_else(|| Error::Runtime("Event loop is closed".into())),
-            None if self.shared.on_its_thread() => Err(Error::Runtime("Event loop is closed".into())),
-            None => Err(other_thread(call)),
-        }
-    }
-
-    #[inline]
-    fn find(&self, event_loop: &EventLoop) -> Option<Rc<StreamCore>> {
-        let find =
-            |streams: &Streams| streams.borrow().get(self.index).filter(|core| core.number == self.number).cloned();
-        event_loop.slots().look(slots::STREAMS, find).flatten()
-    }
-
-    /// Lets go of one half: now, or as soon as the loop comes to it.
-    pub(super) fn release(&self, half: Half) {
-        let key = self.clone();
-        let release = move |event_loop: &EventLoop| key.release_in(event_loop, half);
-        match running::local(&self.shared) {
-            Some(event_loop) => release(&event_loop),
-            None => drop(self.shared.push_call(release)), // a closed loop has no streams
-        }
-    }
-
-    fn release_in(&self, event_loop: &EventLoop, half: Half) {
-        let Some(core) = self.find(event_loop) else { return };
-        core.release(half);
-        if core.reader_gone.get() && core.writer_gone.get() {
-            let removed = streams(event_loop).borrow_mut().try_remove(self.index);
-            drop(removed);
-        }
-    }
-
-    pub(super) fn is_of(&self, other: &StreamKey) -> bool {
-        (self.index, self.number, self.shared.id) == (other.index, other.number, other.shared.id)
-    }
-}
-
 impl StreamCore {
     pub(super) fn new(event_loop: &EventLoop, limit: usize) -> Rc<Self> {
         static LAST: AtomicU64 = AtomicU64::new(0);
@@ -192,11 +110,14 @@ impl StreamCore {
         self.connected.set(Some(connected));
     }
 
-    /// Gives the stream to those who hold its `halves`.
-    pub(super) fn share(self: &Rc<Self>, event_loop: &EventLoop, halves: &[Half]) -> StreamKey {
-        halves.iter().for_each(|half| self.gone(*half).set(false));
-        let index = streams(event_loop).borrow_mut().insert(self.clone());
-        StreamKey { index, number: self.number, shared: event_loop.inner.shared.clone() }
+    /// Somebody has this half now.
+    pub(super) fn hold(&self, half: Half) {
+        self.gone(half).set(false);
+    }
+
+    /// Whether nobody has a half any more.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.reader_gone.get() && self.writer_gone.get()
     }
 
     fn gone(&self, half: Half) -> &Cell<bool> {
@@ -206,7 +127,8 @@ impl StreamCore {
         }
     }
 
-    fn release(&self, half: Half) {
+    /// Nobody has this half any more.
+    pub(super) fn release(&self, half: Half) {
         self.gone(half).set(true);
         match half {
             Half::Reader => {

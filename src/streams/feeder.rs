@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{
     error::{Error, Result},
-    streams::core::{Half, StreamKey},
+    streams::{core::Half, store::StreamKey},
     transport::{Transport, protocol::Protocol},
 };
 

@@ -12,5 +12,6 @@ pub(crate) mod separator;
 pub(crate) mod serve;
 #[cfg(feature = "tls")]
 pub(crate) mod start_tls;
+mod store;
 pub(crate) mod stream;
 pub(crate) mod writer;

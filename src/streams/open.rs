@@ -23,6 +23,7 @@ use crate::{
         core::{Half, StreamCore},
         protocol::StreamSide,
         reader::{StreamReader, check_limit},
+        store::StreamKey,
         writer::StreamWriter,
     },
     sys::addr::ToAddress,
@@ -334,6 +335,6 @@ fn split(event_loop: &EventLoop, side: &Rc<RefCell<StreamSide>>) -> (StreamReade
 }
 
 pub(super) fn halves(event_loop: &EventLoop, core: &Rc<StreamCore>) -> (StreamReader, StreamWriter) {
-    let key = core.share(event_loop, &[Half::Reader, Half::Writer]);
+    let key = StreamKey::share(event_loop, core, &[Half::Reader, Half::Writer]);
     (StreamReader::of(key.clone()), StreamWriter::of(key))
 }

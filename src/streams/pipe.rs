@@ -8,8 +8,9 @@ use crate::{
     error::{Error, Result},
     event_loop::{EventLoop, running},
     streams::{
-        core::{Half, StreamCore, StreamKey},
+        core::{Half, StreamCore},
         reader::StreamReader,
+        store::StreamKey,
         writer::StreamWriter,
     },
     sys::pipe::{self, PipeKind},
@@ -95,5 +96,5 @@ fn open(event_loop: &EventLoop, fd: OwnedFd, kind: Kind, limit: usize, half: Hal
     let opening = Opening { fd, kind, peer: None, protocol, opener: None, attached: None };
     let endpoint = StreamEndpoint::open(event_loop, opening)?;
     core.set_transport(&Transport(endpoint));
-    Ok(core.share(event_loop, &[half]))
+    Ok(StreamKey::share(event_loop, &core, &[half]))
 }

@@ -12,9 +12,10 @@ use crate::{
     event_loop::{running, scope::Leaf},
     streams::{
         buffer::{Amount, Exactly, Line, NextLine, Request, Until},
-        core::{Half, StreamCore, StreamKey},
+        core::{Half, StreamCore},
         feeder::StreamFeeder,
         separator::Separator,
+        store::StreamKey,
     },
 };
 
@@ -114,7 +115,7 @@ impl StreamReader {
         check_limit(limit)?;
         let event_loop = running::get_event_loop()?;
         let core = StreamCore::new(&event_loop, limit);
-        let key = core.share(&event_loop, &[Half::Reader, Half::Feeder]);
+        let key = StreamKey::share(&event_loop, &core, &[Half::Reader, Half::Feeder]);
         Ok((StreamFeeder::new(key.clone()), StreamReader::of(key)))
     }
 
@@ -323,10 +324,14 @@ impl<R: Request> StdFuture for Reading<'_, R> {
         let polled = core.poll_request(&mut this.request, cx);
         if polled.is_ready() {
             this.leaf.resume();
-        } else {
-            running::with(|running| this.leaf.suspend(running, cx));
+            return polled;
         }
-        polled
+        if let Err(error) = this.key.check_loop() {
+            core.unpark();
+            return Poll::Ready(Err(error));
+        }
+        running::with(|running| this.leaf.suspend(running, cx));
+        Poll::Pending
     }
 }
 

@@ -6,7 +6,10 @@ use crate::{
     combine::sleep::sleep,
     constants::PIECES_PER_WRITE,
     error::{Error, Result},
-    streams::core::{Half, StreamCore, StreamKey, connection_lost},
+    streams::{
+        core::{Half, StreamCore, connection_lost},
+        store::StreamKey,
+    },
     transport::{Transport, extra_info::ExtraInfo},
 };
 

@@ -18,6 +18,7 @@ use crate::{
 
 on_each_selector! {
     halves_work_on_their_own_thread_only
+    another_loop_of_the_thread_cannot_wait_for_it
     a_reader_dropped_elsewhere_stops_reading
     a_writer_dropped_elsewhere_closes
     halves_dropped_elsewhere_after_the_loop
@@ -76,6 +77,15 @@ fn halves_work_on_their_own_thread_only(on: On) {
     assert_eq!(event_loop.run(reader.readexactly(18)), b"for its own thread");
     writer.write("on").unwrap();
     assert_eq!(peer.read_exactly(2), b"on");
+}
+
+fn another_loop_of_the_thread_cannot_wait_for_it(on: On) {
+    let event_loop = on.event_loop();
+    let Ends { mut reader, writer: _writer, peer } = Ends::tcp(&event_loop);
+    let (kind, text) = failure(new_loop().run_until_complete(async { reader.read(1).await }));
+    assert_eq!((kind, text.contains("different loop")), (ErrorKind::Value, true), "{text}");
+    peer.send(b"x");
+    assert_eq!(event_loop.run(reader.read(1)), b"x");
 }
 
 fn a_reader_dropped_elsewhere_stops_reading(on: On) {
