@@ -298,12 +298,16 @@ impl<T> CreateSubprocess<T> {
     }
 
     /// One more argument.
+    ///
+    /// asyncio: one more of `*args`.
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.options.args.push(arg.as_ref().to_owned());
         self
     }
 
     /// More arguments.
+    ///
+    /// asyncio: `*args`.
     pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         self.options.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
@@ -351,11 +355,15 @@ impl<T> CreateSubprocess<T> {
     }
 
     /// As [`env`](Self::env), for several.
+    ///
+    /// asyncio: `env=` with those of `os.environ`, too.
     pub fn envs<N: AsRef<OsStr>, V: AsRef<OsStr>>(self, variables: impl IntoIterator<Item = (N, V)>) -> Self {
         variables.into_iter().fold(self, |this, (name, value)| this.env(name, value))
     }
 
     /// Takes a variable out of its environment.
+    ///
+    /// asyncio: has none; `env=` without it.
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
         self.options.environment.push(Variable::Remove(name.as_ref().to_owned()));
         self

@@ -46,6 +46,8 @@ impl Stream {
     /// # Errors
     ///
     /// [`Error::Value`] if they are not the halves of one stream; both are dropped then.
+    ///
+    /// asyncio: has none.
     pub fn join(reader: StreamReader, writer: StreamWriter) -> Result<Self> {
         if !reader.key.is_of(&writer.key) {
             return Err(Error::Value("the reader and the writer are not of one stream".into()));
@@ -54,16 +56,22 @@ impl Stream {
     }
 
     /// The reading half.
+    ///
+    /// asyncio: has none.
     pub fn reader(&mut self) -> &mut StreamReader {
         &mut self.reader
     }
 
     /// The writing half.
+    ///
+    /// asyncio: has none.
     pub fn writer(&self) -> &StreamWriter {
         &self.writer
     }
 
     /// The halves by themselves again.
+    ///
+    /// asyncio: has none.
     pub fn into_split(self) -> (StreamReader, StreamWriter) {
         (self.reader, self.writer)
     }

@@ -124,6 +124,10 @@ impl StreamWriter {
     /// [`Error::Cancelled`]; what the connection broke by; [`Error::Runtime`] on another thread and when the loop is
     /// closed.
     ///
+    /// # Examples
+    ///
+    /// See [`open_connection`](crate::open_connection).
+    ///
     /// asyncio: `StreamWriter.wait_closed`.
     pub async fn wait_closed(&self) -> Result<()> {
         let waiter = self.core("wait_closed()")?.wait_closed()?;
@@ -144,6 +148,18 @@ impl StreamWriter {
     ///
     /// [`Error::Cancelled`]; what the connection broke by; [`Error::Io`] `ConnectionReset` "Connection lost" after its
     /// end; [`Error::Runtime`] on another thread and when the loop is closed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// async fn count(writer: &asyncio::StreamWriter) -> asyncio::Result<()> {
+    ///     for number in 0..1_000_000 {
+    ///         writer.write(format!("{number}\n"))?;
+    ///         writer.drain().await?; // never more than the high-water mark is held
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// asyncio: `StreamWriter.drain`.
     pub async fn drain(&self) -> Result<()> {

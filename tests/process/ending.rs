@@ -137,7 +137,7 @@ fn kill_on_drop_gives_time_to_those_whose_leader_has_gone(place: Place) {
 /// The issue: its whole group. On Linux before 6.9, and without a descriptor for the child, nothing stands for a group
 /// whose leader has been reaped.
 fn what_a_process_has_left_behind_ends_with_it(place: Place) {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers_of_it = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
     if place.by_signal || (numbers_of_it.next(), numbers_of_it.next()) < (Some(6), Some(9)) {
         return;
